@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The only make file besides kmod/Kbuild. `make help` lists what it can do.
+.DELETE_ON_ERROR:
+.SECONDARY:
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+.DEFAULT_GOAL := all
+
+B          ?= rel
+O          ?= build/$(B)
+CLANG      ?= clang
+BPFTOOL    ?= /usr/sbin/bpftool
+PKG_CONFIG ?= pkg-config
+DESTDIR    ?=
+PREFIX     ?= /usr
+ifeq ($(origin CC),default)
+CC         := cc
+endif
+Q          := $(if $(V),,@)
+say         = @$(if $(V),:,printf '  %-8s %s\n' '$(1)' '$(patsubst $(O)/%,%,$(2))')
+
+VERSION    := 0.1.0
+
+# ---- flags: CFLAGS, CPPFLAGS and LDFLAGS stay the user's --------------------
+CFLAGS       ?= -O2 -g
+variant_dbg  := -O0 -g3
+variant_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+variant_tsan := -O1 -g -fsanitize=thread
+variant_cov  := -O0 -g --coverage
+own_cflags   := -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DAMBRO_VERSION='"$(VERSION)"' \
+                -I. -I$(O)/gen -pthread \
+                -Wall -Wextra -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wshadow \
+                -Wwrite-strings -Wundef -Wformat=2 -Wimplicit-fallthrough -Werror=implicit \
+                -Wno-unused-parameter -fno-common -fstack-protector-strong
+all_cflags    = $(own_cflags) $(CPPFLAGS) $(CFLAGS) $(variant_$(B)) $(pkg_cflags)
+all_ldflags   = -pthread -Wl,--as-needed -Wl,-z,defs $(LDFLAGS) $(variant_$(B))
+
+# ---- what is built: one list per folder, sorted -----------------------------
+lib_srcs   := $(sort $(wildcard lib/*/*.c))
+agent_srcs := $(sort $(filter-out agent/main.c,$(wildcard agent/*.c)))
+ctl_srcs   := $(sort $(filter-out ctl/main.c,$(wildcard ctl/*.c)))
+unit_srcs  := $(sort $(wildcard tests/unit/test-*.c))
+fuzz_srcs  := $(sort $(wildcard tests/fuzz/fuzz-*.c))
+tool_srcs  := $(sort $(wildcard tests/lib/tool-*.c))
+obj         = $(patsubst %.c,$(O)/%.o,$(1))
+
+lib_pkgs   := libzstd libcrypto jansson fdisk blkid ext2fs com_err
+agent_pkgs := $(lib_pkgs) liburing libbpf libsystemd mount
+ctl_pkgs   := $(lib_pkgs) liburing libsystemd mount
+test_pkgs  := $(sort $(agent_pkgs) $(ctl_pkgs) cmocka)
+pkg_cflags := $(shell $(PKG_CONFIG) --cflags $(test_pkgs) 2>/dev/null)
+libs_of     = $(shell $(PKG_CONFIG) --libs $(1))
+
+unit_bins  := $(patsubst tests/%.c,$(O)/tests/%,$(unit_srcs))
+fuzz_bins  := $(patsubst tests/%.c,$(O)/tests/%,$(fuzz_srcs))
+tool_bins  := $(patsubst tests/%.c,$(O)/tests/%,$(tool_srcs))
+
+.PHONY: all
+all: $(O)/ambrod $(O)/ambroctl   ## build agent and command line
+
+$(O)/libambro.a: $(call obj,$(lib_srcs))
+$(O)/libagent.a: $(call obj,$(agent_srcs))
+$(O)/libctl.a: $(call obj,$(ctl_srcs))
+$(O)/%.a:
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+$(O)/ambrod: $(O)/agent/main.o $(O)/libagent.a $(O)/libambro.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(all_ldflags) -o $@ $^ $(call libs_of,$(agent_pkgs))
+$(O)/ambroctl: $(O)/ctl/main.o $(O)/libctl.a $(O)/libambro.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(all_ldflags) -o $@ $^ $(call libs_of,$(ctl_pkgs))
+$(O)/tests/unit/%: $(O)/tests/unit/%.o $(O)/libagent.a $(O)/libctl.a $(O)/libambro.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(all_ldflags) -o $@ $^ $(call libs_of,$(test_pkgs))
+# a fuzz target and the driver that replays its corpus; with clang's libFuzzer: see tests/fuzz/
+$(O)/tests/fuzz/%: $(O)/tests/fuzz/%.o $(O)/tests/fuzz/replay.o $(O)/libambro.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(all_ldflags) -o $@ $^ $(call libs_of,$(lib_pkgs))
+$(O)/tests/lib/%: $(O)/tests/lib/%.o $(O)/libambro.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(all_ldflags) -o $@ $^ $(call libs_of,$(lib_pkgs))
+
+$(O)/%.o: %.c $(O)/.flags
+	$(call say,CC,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(all_cflags) -MMD -MP -c -o $@ $<
+
+# objects depend on the flags they were built with
+$(O)/.flags: force
+	@mkdir -p $(@D); printf '%s\n' '$(CC) $(subst ','\'',$(all_cflags))' >$@.new; \
+	cmp -s $@.new $@ && rm -f $@.new || mv $@.new $@
+.PHONY: force
+
+# ---- BPF: track.bpf.c -> .bpf.o -> skeleton under $(O)/gen ------------------
+# No vmlinux.h: the few kernel structures that are read are declared by hand, relocated by CO-RE.
+bpf_arch := $(patsubst x86_64,x86,$(patsubst aarch64,arm64,$(shell uname -m)))
+$(O)/ebpf/%.bpf.o: ebpf/%.bpf.c
+	$(call say,BPF,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) -g -O2 -target bpf -D__TARGET_ARCH_$(bpf_arch) -Wall -I. \
+		-I/usr/include/$(shell $(CC) -print-multiarch) -MMD -MP -MT $@ -MF $(@:.o=.d) -c -o $@ $<
+$(O)/gen/%.skel.h: $(O)/ebpf/%.bpf.o
+	$(call say,SKEL,$@)
+	@mkdir -p $(@D)
+	$(Q)$(BPFTOOL) gen skeleton $< name $(subst -,_,$*) >$@
+$(O)/agent/tracker.o: $(O)/gen/track.skel.h
+
+# ---- what a fresh Debian lacks ----------------------------------------------
+build_debs := gcc make pkg-config libc6-dev clang llvm bpftool libbpf-dev liburing-dev libsystemd-dev \
+              libzstd-dev libssl-dev libjansson-dev libblkid-dev libfdisk-dev libmount-dev \
+              libext2fs-dev
+run_debs   := partclone xfsprogs btrfs-progs dosfstools e2fsprogs fdisk util-linux
+test_debs  := libcmocka-dev zstd fio jq python3 ntfs-3g f2fs-tools exfatprogs systemd dbus \
+              shellcheck clang-format clang-tidy git man-db
+bench_debs := qemu-utils time hyperfine
+missing     = $(shell for p in $(1); do dpkg-query -W -f='$${Status}\n' $$p 2>/dev/null | \
+	grep -q 'ok installed' || echo $$p; done)
+define install_debs
+	@m='$(call missing,$(1))'; if [ -n "$$m" ]; then echo "installing: $$m"; \
+	{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+	--no-install-recommends $$m; } >build/apt.log 2>&1 || { cat build/apt.log; exit 1; }; fi
+endef
+.PHONY: deps deps-test deps-bench
+deps:          ## install what building and running needs (Debian, root)
+	@mkdir -p build
+	$(call install_debs,$(build_debs) $(run_debs))
+deps-test: deps
+	$(call install_debs,$(test_debs))
+deps-bench: deps-test
+	$(call install_debs,$(bench_debs))
+
+# ---- tests ------------------------------------------------------------------
+.PHONY: tests check check-unit check-asan check-tsan check-style check-layers quickstart bench fuzz
+tests: all $(unit_bins) $(fuzz_bins) $(tool_bins)
+
+check: deps-test          ## install, build, run all tests (root)
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) tests
+	$(Q)O=$(O) tests/run.sh style unit fuzz integration
+check-unit: tests         ## unit tests and fuzz corpora only (no root)
+	$(Q)O=$(O) tests/run.sh unit fuzz
+check-asan:               ## unit tests and corpora under ASan and UBSan
+	$(Q)$(MAKE) --no-print-directory B=asan tests
+	$(Q)O=build/asan tests/run.sh unit fuzz
+check-tsan:               ## unit tests under TSan
+	$(Q)$(MAKE) --no-print-directory B=tsan tests
+	$(Q)O=build/tsan tests/run.sh unit
+check-layers:             ## the include table of docs/ARCHITECTURE.md
+	$(Q)tests/check/layers.py .
+check-style: check-layers ## formatting, clang-tidy, shellcheck, layers
+	$(Q)O=$(O) tests/run.sh style
+
+quickstart: deps          ## capture a live mounted disk and prove the restore (root)
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all $(tool_bins)
+	$(Q)O=$(O) tests/quickstart.sh
+bench: deps-bench         ## us and the peers on the same data (root)
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all
+	$(Q)O=$(O) tests/bench/bench.sh
+
+# ---- install ------------------------------------------------------------------
+.PHONY: install clean help compile_commands.json
+install: all              ## into $(DESTDIR)$(PREFIX)
+	install -D -m 755 $(O)/ambrod $(DESTDIR)$(PREFIX)/sbin/ambrod
+	install -D -m 755 $(O)/ambroctl $(DESTDIR)$(PREFIX)/bin/ambroctl
+	install -D -m 644 -t $(DESTDIR)/usr/lib/systemd/system systemd/*.service systemd/*.socket
+	install -D -m 644 systemd/ambro.sysusers $(DESTDIR)/usr/lib/sysusers.d/ambro.conf
+	install -D -m 644 systemd/ambro.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/ambro.conf
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/*.8
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/*.1
+	install -D -m 644 ctl/ambroctl.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/ambroctl
+
+compile_commands.json:    ## for clangd and clang-tidy
+	$(Q){ echo '['; first=1; for f in $(lib_srcs) agent/main.c $(agent_srcs) ctl/main.c $(ctl_srcs); do \
+	[ $$first ] || echo ','; first=; printf '{"directory":"%s","file":"%s","arguments":[' "$(CURDIR)" "$$f"; \
+	for a in $(CC) $(foreach w,$(all_cflags),'$(subst ",\\",$(w))') -c; do printf '"%s",' "$$a"; done; \
+	printf '"%s"]}' "$$f"; done; echo ']'; } >$@
+
+clean:                    ## remove build/
+	$(Q)rm -rf build compile_commands.json
+help:                     ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { split($$1, t, ":"); printf "  make %-14s %s\n", t[1], $$2 }' Makefile
+
+-include $(shell find $(O) -name '*.d' 2>/dev/null)

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * disk - the source of a capture: a whole disk, a partition or volume, or an image file, and what stands
+ * on it.
+ *
+ * Reads sysfs, mountinfo and swaps; opens devices read-only. Blocks. Not thread-safe per object.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "lib/base/cleanup.h"
+#include "lib/base/err.h"
+#include "lib/layout/layout.h"
+
+/* One mount of a file system that lies (directly or through holders such as LVM, LUKS, md, loop) on it. */
+struct disk_mount {
+	char *path; /* in the agent's mount namespace */
+	char *fs_type;
+	dev_t device;	/* the block device that is mounted (btrfs: the one named as source) */
+	bool direct;	/* on a partition of this disk itself, not through a holder */
+	uint64_t start; /* direct: the file system's first byte on the disk */
+	bool read_only;
+	int mount_id; /* mountinfo's: rises with mount order */
+};
+
+struct disk {
+	char *source; /* as asked for */
+	char *path;   /* /dev/… or the file's absolute path */
+	bool is_file;
+	bool is_partition;
+	dev_t device; /* the block device itself; 0 for a file */
+	dev_t whole;  /* the gendisk that holds it (== device unless a partition); 0 for a file */
+	uint64_t whole_offset; /* its first byte on the whole disk */
+	uint64_t size;	       /* bytes */
+	uint32_t logical_sector, physical_sector;
+	char *model, *serial, *wwid; /* NULL: unknown */
+	bool zoned, dax, read_only;
+	int fd;		       /* O_RDONLY | O_DIRECT (a file: without O_DIRECT where refused) */
+	struct layout *layout; /* regions in bytes of this source, not of the whole disk */
+	struct disk_mount *mounts; /* one per file system (not per bind mount), in mount order */
+	size_t n_mounts;
+	bool in_use; /* something is mounted, swapped on or held (LVM, md, …) on it */
+};
+
+/*
+ * Find and open the source: NULL or "" is the disk that holds /, a mount point means the whole disk under
+ * it, a device path that device (a symbolic link is followed), a regular file itself. Errors say what to
+ * give instead. Overlay, tmpfs, NFS as source: -ENOTBLK.
+ */
+int disk_open(const char *source, struct disk **ret, struct err *e);
+void disk_free(struct disk *d);
+DEFINE_CLEANUP(struct disk, disk_free);
+
+/* Look again at what is mounted on it (something may have been mounted since). Replaces d->mounts. */
+int disk_refresh_mounts(struct disk *d, struct err *e);
+
+/*
+ * Would a file behind @fd lie on this disk (through any stack of partitions, holders, loop devices)?
+ * Pipes and sockets never do. For "the output may not lie on the disk that is imaged".
+ */
+bool disk_holds_fd(const struct disk *d, int fd);
+
+/* One block device for `devices`: everything in /sys/class/block that has a size. */
+struct disk_row {
+	char *name;   /* kernel name */
+	char *parent; /* whole disk of a partition, or NULL */
+	char *path;
+	uint64_t size, start;			    /* bytes */
+	char *fs_type, *fs_uuid, *fs_label, *model; /* NULL: none */
+	char **mounts;				    /* NULL-terminated, or NULL */
+	bool read_only, removable;
+	bool tracked;
+	char *kind; /* "disk", "part", "loop", "dm", "md", "zram", … */
+};
+int disk_list(struct disk_row **ret, size_t *ret_count, struct err *e);
+void disk_list_free(struct disk_row *rows, size_t count);

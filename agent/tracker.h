@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * tracker - which granules of a disk were written, and when: eras, not bits.
+ *
+ * A tracked disk has a BPF array of one u32 per granule: the era in which it was last written (0: not
+ * since tracking began). The programs (ebpf/track.bpf.c), their links, the array and a header are pinned
+ * under /sys/fs/bpf/ambro/<disk>/, so tracking goes on without any process of ours.
+ *
+ * What holds (numbers are used in tracker.c, track.bpf.c and in the tests):
+ *  T1. Every write, discard, write-zeroes, secure erase, zone reset to the disk or to a partition of it is
+ *      marked at its submission and again at its completion.
+ *  T2. tracker_open_era() returns only after every mark that may still carry an older era is visible (an
+ *      RCU grace period). A mark may be overwritten by an older era only inside that call, and only by a
+ *      write that was submitted before it returned.
+ *  T3. Hence: let B = tracker_open_era() at some time, then s = tracker_scan(since A) with A < B, then read
+ *      the granules in s. Whatever is not in tracker_scan(since B) afterwards has, in what was read, all
+ *      writes completed up to that second scan.
+ *  T4. Anything that could have been missed raises `unknown`, which never goes away for that
+ *      tracker: tracker_doubt() says why, and its owner must re-read everything.
+ *
+ * Identity: a pin is reused only if boot id, disk number, disk sequence number, size, and granule agree
+ * and every program is still attached; otherwise it is removed and tracking starts anew.
+ *
+ * Needs CAP_BPF/CAP_SYS_ADMIN. Calls may block shortly; not thread-safe per tracker.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "lib/base/cleanup.h"
+#include "lib/base/err.h"
+#include "lib/base/extent.h"
+
+#define TRACKER_GRANULE_SHIFT 18 /* 256 KiB: 16 MiB of map per TiB */
+
+struct tracker;
+
+/*
+ * Track the whole disk @disk (a gendisk's number, never a partition's), or take up the pinned tracker.
+ * Mounts a bpffs on /sys/fs/bpf when there is none. -ENOTSUP with words when the kernel has no BTF, no BPF
+ * or locks it down.
+ */
+int tracker_open(dev_t disk, struct tracker **ret, struct err *e);
+/* Lets go of this process's handles; tracking goes on. Accepts NULL. */
+void tracker_free(struct tracker *t);
+DEFINE_CLEANUP(struct tracker, tracker_free);
+/* End tracking of @disk: detach and unpin. 0 also when there was none. */
+int tracker_remove(dev_t disk, struct err *e);
+
+/* Era that marks made from now on carry; starts at 1. Lock-free. */
+uint32_t tracker_era(const struct tracker *t);
+/* Begin the next era (T2). Never allocates, so it may be called while a file system is frozen. */
+int tracker_open_era(struct tracker *t, uint32_t *ret_era, struct err *e);
+/*
+ * Add to @ret (normalised afterwards; bytes of the disk) every granule whose era is >= @since. The
+ * last granule is cut at the disk's end. Fails only for lack of memory.
+ */
+int tracker_scan(const struct tracker *t, uint32_t since, struct extent_set *ret);
+/*
+ * Does any granule that overlaps [start, start + length) have an era >= @since? Never allocates.
+ */
+bool tracker_touched(const struct tracker *t, uint32_t since, uint64_t start, uint64_t length);
+
+/* Can "unchanged" be believed? Fills @ret_why (may be NULL) when not. Cheap; call it at every scan. */
+bool tracker_doubt(struct tracker *t, struct err *ret_why);
+uint64_t tracker_size(const struct tracker *t); /* of the disk, bytes */
+bool tracker_resumed(const struct tracker *t);	/* taken up from a pin */

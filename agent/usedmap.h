@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * usedmap - which bytes of a source are to be read: the layout's regions, each with what is in use there.
+ *
+ * Rules (docs/STRATEGIES.md gives the reasons):
+ *  gap        before the first partition, inside an extended partition, or up to 16 MiB: all; a larger
+ *             one: its first and last MiB (boot code, backup GPT, md metadata)
+ *  swap       its header only
+ *  mounted    ext2/3/4, xfs: FS_IOC_GETFSMAP on the mount; btrfs: its device extents (TREE_SEARCH); vfat,
+ *             exfat, ntfs: partclone through a read-only direct-I/O loop view; others: all
+ *  unmounted  libext2fs, partclone through such a view, when the file system was left clean; otherwise all
+ *  unknown, LVM, LUKS, md: all
+ */
+#pragma once
+
+#include "agent/disk.h"
+#include "lib/base/err.h"
+#include "lib/base/extent.h"
+#include "lib/image/manifest.h"
+
+struct usedmap_region {
+	enum region_content content;
+	const char *map; /* static: "all", "ext4-getfsmap", "partclone.vfat", "swap-header", … */
+	struct extent_set
+		used;  /* bytes of the source, within the region, normalised, sector-aligned */
+	char why[160]; /* for content ALL on a known file system: why it has no map; "" else */
+};
+
+struct usedmap {
+	struct usedmap_region *regions; /* as many as disk->layout has */
+	size_t n_regions;
+};
+
+/*
+ * @live: the disk may be written to while and after we look (tracking is on, one freeze and thaw
+ * has passed). Blocks, runs child processes. Falling back to "all" is not an error.
+ */
+int usedmap_make(const struct disk *d, bool live, struct usedmap **ret, struct err *e);
+void usedmap_free(struct usedmap *m);
+DEFINE_CLEANUP(struct usedmap, usedmap_free);

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * image_reader - random access to an image in a regular file; every chunk is checked.
+ *
+ * What is in the file is believed only after it was checked: record checks, the trailer's hashes, the
+ * hash tree from its roots, each chunk's SHA-256. Hostile input is safe: sizes are held against the
+ * file's before anything is allocated.
+ *
+ * After image_reader_open() all calls are thread-safe and may run at the same time; reads block.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/base/cleanup.h"
+#include "lib/base/err.h"
+#include "lib/image/codec.h"
+#include "lib/image/format.h"
+#include "lib/image/manifest.h"
+
+struct image_reader;
+
+/*
+ * Open an image: header, trailer, index and manifest are read and checked. @fd is borrowed and must stay
+ * open. -EBADMSG: not an image, or a damaged one (the text says which and where); -ENOTSUP: it needs a
+ * newer version of the tool; -ESPIPE: not a regular file or block device.
+ */
+int image_reader_open(int fd, struct image_reader **ret, struct err *e);
+void image_reader_free(struct image_reader *r);
+DEFINE_CLEANUP(struct image_reader, image_reader_free);
+
+const struct manifest *image_reader_manifest(const struct image_reader *r);
+uint64_t image_reader_require(const struct image_reader *r); /* AMBRO_REQUIRE_* */
+uint64_t image_reader_size(const struct image_reader *r);    /* of the file, bytes */
+
+/* A stretch of chunks of one state; for CHUNK_DATA always one chunk. */
+struct image_run {
+	enum chunk_state state;
+	uint64_t index;
+	uint64_t count;
+	struct chunk_id id;
+	/* CHUNK_DATA: */
+	uint64_t offset; /* of the zstd frame in the file */
+	uint32_t frame_len;
+	uint32_t plain_len;
+};
+
+/*
+ * The run that begins at chunk @index of @region; walks the tree, reading and checking pages as needed
+ * (the last used leaf is cached inside a cursor). Returns 1, 0 behind the last chunk, or a negative errno.
+ * A cursor belongs to one thread.
+ */
+struct image_cursor;
+int image_cursor_new(const struct image_reader *r, uint32_t region, struct image_cursor **ret);
+void image_cursor_free(struct image_cursor *c);
+DEFINE_CLEANUP(struct image_cursor, image_cursor_free);
+int image_cursor_at(struct image_cursor *c, uint64_t index, struct image_run *ret, struct err *e);
+
+/*
+ * Read, decode and check the chunk of a CHUNK_DATA run into @plain (run->plain_len bytes). @frame is
+ * scratch of at least run->frame_len bytes. -EBADMSG when a single bit is wrong, and @plain is then not
+ * to be used.
+ */
+int image_reader_chunk(const struct image_reader *r, const struct image_run *run,
+		       struct codec *codec, void *frame, void *plain, struct err *e);
+/* Most bytes of a frame in this image. */
+size_t image_reader_frame_max(const struct image_reader *r);

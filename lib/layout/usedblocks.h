@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * usedblocks - which bytes of a file system are in use, from a file system that nobody is writing to.
+ *
+ * Only sources that cannot be stale are believed. A file system that was not left cleanly (a journal or a
+ * log to replay, a dirty flag) has allocation maps that may be older than its log: then there is no map
+ * and it is read whole. The caller gives a path that tools can open (a read-only view of the region).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base/err.h"
+#include "lib/base/extent.h"
+
+/*
+ * Fill @ret (bytes relative to the file system's start, normalised) and @ret_source (static string, e.g.
+ * "libext2fs", "partclone.xfs") for @fs_type (libblkid's name) on @path, of @length bytes. @live: the file
+ * system is mounted and being written to while we read, its past was flushed by a freeze, and all writes
+ * since are tracked; then only maps that are a single table and valid at every moment are used (vfat,
+ * exfat, ntfs). Runs partclone and xfs_logprint as child processes; blocks.
+ *
+ * Returns 1 and the map; 0 when there is none to be believed, @e->text then says why, read it whole;
+ * negative errno on out of memory and the like.
+ */
+int usedblocks_map(const char *path, const char *fs_type, uint64_t length, bool live,
+		   struct extent_set *ret, const char **ret_source, struct err *e);
+
+/*
+ * Parse `partclone.<fs> -D` output (a ddrescue-style domain file: lines of "0xPOS 0xSIZE +|-", '#'
+ * comments). Checked against @length: ranges sorted, not overlapping, inside, covering. Hostile input is
+ * safe. Returns 0 or -EBADMSG.
+ */
+int usedblocks_parse_domain(const char *text, uint64_t length, struct extent_set *ret);
+
+/* The used part of a swap area: its header (and bad page list) only, bytes. */
+#define SWAP_HEADER_BYTES UINT64_C(65536)
