@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int extent_set_reserve(struct extent_set *set, size_t count)
+int extent_set_reserve(struct extent_set *set, size_t count)
 {
-	size_t n = MAX(set->allocated * 2, (size_t)16);
+	size_t n = MAX(MAX(set->allocated * 2, (size_t)16), count);
 	struct extent *items;
 
 	if (count <= set->allocated)
@@ -52,11 +52,20 @@ static int extent_compare(const void *a, const void *b)
 	return (x->start > y->start) - (x->start < y->start);
 }
 
+static bool extent_set_is_normal(const struct extent_set *set)
+{
+	for (size_t i = 1; i < set->count; i++)
+		if (set->items[i].start <= extent_end(&set->items[i - 1]))
+			return false;
+	return true;
+}
+
 void extent_set_normalise(struct extent_set *set)
 {
 	size_t kept = 0;
 
-	if (set->count < 2)
+	/* also because qsort() may allocate, and a set made in order is normalised while frozen */
+	if (extent_set_is_normal(set))
 		return;
 	qsort(set->items, set->count, sizeof(*set->items), extent_compare);
 	for (size_t i = 1; i < set->count; i++) {

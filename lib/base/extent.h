@@ -40,6 +40,8 @@ static inline uint64_t extent_end(const struct extent *e)
  * nothing. Returns 0, -ENOMEM, or -EOVERFLOW when start + length does not fit into 64 bits.
  */
 int extent_set_add(struct extent_set *set, uint64_t start, uint64_t length);
+/* Room for @count extents, so that adding them allocates nothing. 0 or -ENOMEM. */
+int extent_set_reserve(struct extent_set *set, size_t count);
 /* Sort and merge. Afterwards the set holds its invariant. */
 void extent_set_normalise(struct extent_set *set);
 

@@ -14,11 +14,12 @@
 
 #include "lib/base/le.h"
 
-#define ZSTD_FRAME_MAGIC	0xFD2FB528u
-#define AMBRO_SKIPPABLE		0x184D2A5Au /* zstd reserves 0x184D2A50 … 5F for skippable frames */
-#define AMBRO_SEEK_SKIPPABLE	0x184D2A5Eu /* the seek table's, of the zstd seekable format 0.1.0 */
-#define AMBRO_SEEK_FOOTER_MAGIC 0x8F92EAB1u
-#define AMBRO_SEEK_MAX_FRAMES	0x8000000u /* 0.1.0's own limit */
+#define ZSTD_FRAME_MAGIC	  0xFD2FB528u
+#define AMBRO_SKIPPABLE		  0x184D2A5Au /* zstd reserves 0x184D2A50 … 5F for skippable frames */
+#define AMBRO_IS_SKIPPABLE(magic) (((magic) & ~15u) == 0x184D2A50u)
+#define AMBRO_SEEK_SKIPPABLE	  0x184D2A5Eu /* the seek table's, of the zstd seekable format 0.1.0 */
+#define AMBRO_SEEK_FOOTER_MAGIC	  0x8F92EAB1u
+#define AMBRO_SEEK_MAX_FRAMES	  0x8000000u /* 0.1.0's own limit */
 
 #define AMBRO_FORMAT_VERSION 1
 
@@ -106,6 +107,9 @@ struct ambro_chunk {
 	struct chunk_id id;
 };
 static_assert(sizeof(struct ambro_chunk) == 56, "on-disk size");
+
+/* A chunk's frame is never longer than this: what zstd makes of noise is a few bytes more than the noise. */
+#define AMBRO_FRAME_MAX(chunk_size) (UINT64_C(2) * (chunk_size))
 
 enum chunk_state {
 	CHUNK_FREE = 0, /* not captured; reads as zeros */

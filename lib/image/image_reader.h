@@ -56,6 +56,8 @@ int image_cursor_new(const struct image_reader *r, uint32_t region, struct image
 void image_cursor_free(struct image_cursor *c);
 DEFINE_CLEANUP(struct image_cursor, image_cursor_free);
 int image_cursor_at(struct image_cursor *c, uint64_t index, struct image_run *ret, struct err *e);
+/* After image_cursor_at() failed: the first chunk behind those that are lost by what it could not find. */
+uint64_t image_cursor_lost_end(const struct image_cursor *c);
 
 /*
  * Read, decode and check the chunk of a CHUNK_DATA run into @plain (run->plain_len bytes). @frame is

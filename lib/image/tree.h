@@ -16,13 +16,15 @@
 
 struct tree;
 
-/* All @chunks start as CHUNK_FREE. Returns 0 or -ENOMEM. */
+/* All @chunks (at least 1) start as CHUNK_FREE. Returns 0, -EINVAL or -ENOMEM. */
 int tree_new(uint64_t chunks, struct tree **ret);
 void tree_free(struct tree *t);
 DEFINE_CLEANUP(struct tree, tree_free);
 
 /* A later call for the same chunk replaces the earlier. @id is read for CHUNK_DATA only. 0 or -ENOMEM. */
 int tree_set(struct tree *t, uint64_t index, enum chunk_state state, const struct chunk_id *id);
+/* @count chunks from @index on get @state, which is not CHUNK_DATA. Whole leaves cost no memory. 0 or -ENOMEM. */
+int tree_set_run(struct tree *t, uint64_t index, uint64_t count, enum chunk_state state);
 /* Returns the state and, for CHUNK_DATA, fills @ret_id (may be NULL). */
 enum chunk_state tree_get(const struct tree *t, uint64_t index, struct chunk_id *ret_id);
 /* Depth for @chunks chunks: 1 for up to 4096. */

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "lib/base/text.h"
+
+#include <stdint.h>
+#include <string.h>
+
+int text_utf8_length(const char *text)
+{
+	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	const uint8_t *t = (const uint8_t *)text;
+	uint32_t c = t[0];
+	int len;
+
+	if (c < 0x80)
+		return c ? 1 : 0;
+	len = c >= 0xf0 && c < 0xf8 ? 4 : c >= 0xe0 && c < 0xf0 ? 3 : c >= 0xc0 && c < 0xe0 ? 2 : 0;
+	if (!len)
+		return -1;
+	c &= 0x7fu >> len;
+	for (int i = 1; i < len; i++) {
+		/* a terminating 0 is no continuation either */
+		if ((t[i] & 0xc0) != 0x80)
+			return -1;
+		c = c << 6 | (t[i] & 0x3f);
+	}
+	if (c < least[len] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
+		return -1;
+	return len;
+}
+
+static bool text_is_control(const char *text, int len)
+{
+	const uint8_t *t = (const uint8_t *)text;
+
+	/* U+0080 … U+009F are controls to terminals too */
+	return (len == 1 && (t[0] < 0x20 || t[0] == 0x7f)) ||
+	       (len == 2 && t[0] == 0xc2 && t[1] < 0xa0);
+}
+
+char *text_clean(const char *text, bool printable, char *buf, size_t size)
+{
+	size_t at = 0;
+	int len;
+
+	for (const char *t = text ? text : ""; (len = text_utf8_length(t)) != 0; t += len) {
+		bool bad = len < 0 || (printable && text_is_control(t, len));
+		size_t n = bad ? 1 : (size_t)len;
+
+		if (len < 0)
+			len = 1;
+		if (at + n >= size)
+			break;
+		memcpy(buf + at, bad ? "?" : t, n);
+		at += n;
+	}
+	buf[at] = '\0';
+	return buf;
+}

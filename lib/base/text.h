@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * text - strings from outside (labels, paths, messages) made fit for where they go.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/*
+ * Length in bytes of the UTF-8 character that @text begins with (1 … 4), 0 at the end, -1 when it is not
+ * well-formed (overlong, surrogate, beyond U+10FFFF, cut).
+ */
+int text_utf8_length(const char *text);
+/*
+ * Copy @text (NULL: "") to @buf with every byte that is not part of well-formed UTF-8 replaced by '?', and
+ * with @printable also control characters (C0, DEL, C1). Cut between characters to fit @size, terminated.
+ * Returns @buf.
+ */
+char *text_clean(const char *text, bool printable, char *buf, size_t size);

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "lib/image/verify.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/base/queue.h"
+
+/* More threads than any disk feeds; each holds one frame and one chunk, 12 MiB at most. */
+#define THREADS_MAX 256u
+/* Chunks in the queue for each worker: enough that none waits for the thread that walks the trees. */
+#define QUEUE_PER_THREAD 4u
+
+struct work {
+	uint32_t region;
+	struct image_run run;
+};
+
+struct verify {
+	const struct image_reader *reader;
+	const struct manifest *manifest;
+	struct cancel *cancel;
+	void (*progress)(void *ctx, uint64_t done, uint64_t total);
+	void *ctx;
+	uint64_t total; /* estimate */
+	struct queue queue;
+	atomic_uint_fast64_t done; /* bytes of data */
+	atomic_int fatal;	   /* negative errno that is no damage */
+
+	pthread_mutex_t lock;
+	struct verify_result result; /* guarded by lock */
+};
+
+/* Only what says that the image's bytes are wrong or gone is damage. */
+static bool is_damage(int r)
+{
+	return r == -EBADMSG || r == -EIO || r == -ENODATA;
+}
+
+static void verify_failed(struct verify *v, const struct work *w, uint64_t count, int r,
+			  const struct err *e)
+{
+	const struct manifest_region *region = &v->manifest->regions[w->region];
+	const uint64_t offset = region->start + w->run.index * v->manifest->chunk_size;
+	struct verify_result *result = &v->result;
+
+	if (!is_damage(r)) {
+		atomic_store(&v->fatal, r);
+		return;
+	}
+	pthread_mutex_lock(&v->lock);
+	if (!result->damaged_chunks || offset < result->first_offset) {
+		result->first_offset = offset;
+		snprintf(result->first_damage, sizeof(result->first_damage),
+			 "region %" PRIu32 ", chunk %" PRIu64 " (byte %" PRIu64
+			 " of the disk): %.350s",
+			 w->region, w->run.index, offset, e->text);
+	}
+	result->damaged_chunks += count;
+	pthread_mutex_unlock(&v->lock);
+}
+
+struct worker {
+	struct verify *verify;
+	pthread_t thread;
+	struct codec *codec;
+	void *frame, *plain;
+};
+
+static void worker_check(struct worker *k, const struct work *w)
+{
+	struct verify *v = k->verify;
+	struct err e = { 0 };
+	int r = image_reader_chunk(v->reader, &w->run, k->codec, k->frame, k->plain, &e);
+
+	if (r < 0) {
+		verify_failed(v, w, 1, r, &e);
+	} else {
+		pthread_mutex_lock(&v->lock);
+		v->result.data_chunks++;
+		v->result.plain_bytes += w->run.plain_len;
+		pthread_mutex_unlock(&v->lock);
+	}
+	atomic_fetch_add(&v->done, w->run.plain_len);
+}
+
+static void *worker_main(void *arg)
+{
+	struct worker *k = arg;
+	struct verify *v = k->verify;
+	struct work *w;
+
+	while ((w = queue_pop(&v->queue))) {
+		if (!cancel_raised(v->cancel) && !atomic_load(&v->fatal))
+			worker_check(k, w);
+		free(w);
+	}
+	return NULL;
+}
+
+static void verify_report(struct verify *v)
+{
+	uint64_t done = atomic_load(&v->done);
+
+	if (v->progress)
+		v->progress(v->ctx, MIN(done, v->total), v->total);
+}
+
+static int verify_push(struct verify *v, const struct work *w)
+{
+	struct work *copy = malloc(sizeof(*copy));
+	int r;
+
+	if (!copy)
+		return -ENOMEM;
+	*copy = *w;
+	r = queue_push(&v->queue, copy);
+	if (r < 0)
+		free(copy);
+	return r;
+}
+
+static int verify_region(struct verify *v, uint32_t region)
+{
+	const struct manifest_region *m = &v->manifest->regions[region];
+	const uint64_t chunks = region_chunks(m->length, v->manifest->chunk_size);
+	_cleanup_(image_cursor_freep) struct image_cursor *cursor = NULL;
+	struct work w = { .region = region };
+	int r;
+
+	r = image_cursor_new(v->reader, region, &cursor);
+	if (r < 0)
+		return r;
+	for (uint64_t at = 0; at < chunks;) {
+		struct err e = { 0 };
+
+		if (cancel_raised(v->cancel))
+			return -ECANCELED;
+		if (atomic_load(&v->fatal))
+			return atomic_load(&v->fatal);
+		r = image_cursor_at(cursor, at, &w.run, &e);
+		if (r < 0) {
+			w.run.index = at;
+			at = image_cursor_lost_end(cursor);
+			verify_failed(v, &w, at - w.run.index, r, &e);
+			continue;
+		}
+		at += w.run.count;
+		if (w.run.state != CHUNK_DATA)
+			continue;
+		r = verify_push(v, &w);
+		if (r < 0)
+			return r;
+		verify_report(v);
+	}
+	return 0;
+}
+
+static int workers_start(struct verify *v, struct worker *workers, unsigned int n,
+			 unsigned int *ret_started)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		struct worker *k = &workers[i];
+		int r;
+
+		k->verify = v;
+		k->frame = malloc(image_reader_frame_max(v->reader) + 1);
+		k->plain = malloc(v->manifest->chunk_size);
+		if (!k->frame || !k->plain)
+			return -ENOMEM;
+		r = codec_new(CODEC_LEVEL_DEFAULT, &k->codec);
+		if (r < 0)
+			return r;
+		r = -pthread_create(&k->thread, NULL, worker_main, k);
+		if (r < 0)
+			return r;
+		*ret_started = i + 1;
+	}
+	return 0;
+}
+
+static void workers_free(struct worker *workers, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		codec_free(workers[i].codec);
+		free(workers[i].frame);
+		free(workers[i].plain);
+	}
+	free(workers);
+}
+
+static int verify_run(struct verify *v, unsigned int threads)
+{
+	struct worker *workers = calloc(threads, sizeof(*workers));
+	unsigned int started = 0;
+	int r;
+
+	if (!workers)
+		return -ENOMEM;
+	r = workers_start(v, workers, threads, &started);
+	for (uint32_t i = 0; i < v->manifest->n_regions && r >= 0; i++)
+		r = verify_region(v, i);
+	queue_close(&v->queue);
+	for (unsigned int i = 0; i < started; i++)
+		pthread_join(workers[i].thread, NULL);
+	workers_free(workers, threads);
+	if (r >= 0 && cancel_raised(v->cancel))
+		return -ECANCELED;
+	return r < 0 ? r : atomic_load(&v->fatal);
+}
+
+/* What the manifest says, as far as it is possible: it decides nothing but the progress shown. */
+static uint64_t verify_estimate(const struct manifest *m)
+{
+	uint64_t bytes;
+
+	if (__builtin_mul_overflow(m->data_chunks, m->chunk_size, &bytes))
+		return m->disk_size;
+	return MIN(bytes, m->disk_size);
+}
+
+int image_verify(const struct image_reader *r, unsigned int threads, struct cancel *c,
+		 void (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx,
+		 struct verify_result *ret, struct err *e)
+{
+	struct verify v = { .reader = r, .manifest = image_reader_manifest(r), .cancel = c };
+	int n;
+
+	if (!threads)
+		threads = (unsigned int)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L);
+	threads = MIN(threads, THREADS_MAX);
+	v.progress = progress;
+	v.ctx = ctx;
+	v.total = verify_estimate(v.manifest);
+	n = queue_init(&v.queue, (size_t)threads * QUEUE_PER_THREAD);
+	if (n < 0)
+		return err_oom(e);
+	pthread_mutex_init(&v.lock, NULL);
+	n = verify_run(&v, threads);
+	pthread_mutex_destroy(&v.lock);
+	queue_done(&v.queue);
+	if (n < 0)
+		return err_set_errno(e, n, "the image could not be checked to its end");
+	for (size_t i = 0; i < v.manifest->n_regions; i++)
+		v.result.chunks +=
+			region_chunks(v.manifest->regions[i].length, v.manifest->chunk_size);
+	if (progress)
+		progress(ctx, v.total, v.total);
+	*ret = v.result;
+	if (v.result.damaged_chunks)
+		return err_set(e, -EBADMSG, "%s", v.result.first_damage);
+	return 0;
+}

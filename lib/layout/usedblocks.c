@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "lib/layout/usedblocks.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <ext2fs/ext2fs.h>
+
+#include "lib/base/io.h"
+#include "lib/base/le.h"
+#include "lib/layout/tool.h"
+#include "lib/layout/usedblocks_btrfs.h"
+
+static void ext_freep(ext2_filsys *fs)
+{
+	if (*fs)
+		ext2fs_free(*fs);
+}
+
+/* Why the block bitmap of @fs may be older than its journal or wrong, or NULL. */
+static const char *ext_doubt(ext2_filsys fs, uint64_t length)
+{
+	struct ext2_super_block *s = fs->super;
+
+	if (!(s->s_state & EXT2_VALID_FS))
+		return "it was not unmounted cleanly";
+	if (s->s_state & EXT2_ERROR_FS)
+		return "errors are recorded in it";
+	if (ext2fs_has_feature_journal_needs_recovery(s))
+		return "its journal is not replayed";
+	if (ext2fs_has_feature_journal(s) && !s->s_journal_inum)
+		return "its journal is on another device";
+	if (ext2fs_has_feature_journal_dev(s))
+		return "it is a journal device";
+	if (ext2fs_blocks_count(s) > length / fs->blocksize)
+		return "it is larger than its place";
+	return NULL;
+}
+
+static int ext_collect(ext2_filsys fs, struct extent_set *ret)
+{
+	blk64_t at = fs->super->s_first_data_block, last = ext2fs_blocks_count(fs->super) - 1;
+	_cleanup_extents_ struct extent_set used = { 0 };
+
+	while (at <= last) {
+		blk64_t start, end;
+		int r;
+
+		if (ext2fs_find_first_set_block_bitmap2(fs->block_map, at, last, &start) != 0)
+			break;
+		if (ext2fs_find_first_zero_block_bitmap2(fs->block_map, start, last, &end) != 0)
+			end = last + 1;
+		r = extent_set_add(&used, start * fs->blocksize, (end - start) * fs->blocksize);
+		if (r < 0)
+			return r;
+		at = end;
+	}
+	*ret = used;
+	used = (struct extent_set){ 0 };
+	return 0;
+}
+
+static int ext_map(const char *path, uint64_t length, struct extent_set *ret, struct err *e)
+{
+	_cleanup_(ext_freep) ext2_filsys fs = NULL;
+	const char *why;
+	errcode_t r;
+	int err;
+
+	r = ext2fs_open(path, EXT2_FLAG_64BITS | EXT2_FLAG_THREADS, 0, 0, unix_io_manager, &fs);
+	if (r == EXT2_ET_NO_MEMORY)
+		return err_oom(e);
+	if (r) {
+		err_set(e, 0, "libext2fs does not know it (%ld)", (long)r);
+		return 0;
+	}
+	why = ext_doubt(fs, length);
+	if (why) {
+		err_set(e, 0, "%s", why);
+		return 0;
+	}
+	r = ext2fs_read_block_bitmap(fs);
+	if (r == EXT2_ET_NO_MEMORY)
+		return err_oom(e);
+	if (r) {
+		err_set(e, 0, "its block bitmap is damaged (%ld)", (long)r);
+		return 0;
+	}
+	err = ext_collect(fs, ret);
+	return err < 0 ? err_oom(e) : 1;
+}
+
+/* One number of a domain file: "0x" and hexadecimal digits. Moves @at behind it. */
+static int domain_number(const char **at, uint64_t *ret)
+{
+	const char *p = *at + strspn(*at, " \t");
+	uint64_t v = 0;
+	int digits = 0;
+
+	if (p[0] != '0' || (p[1] != 'x' && p[1] != 'X'))
+		return -EBADMSG;
+	for (p += 2;; p++, digits++) {
+		unsigned int d;
+
+		if (*p >= '0' && *p <= '9')
+			d = (unsigned int)(*p - '0');
+		else if ((*p | 0x20) >= 'a' && (*p | 0x20) <= 'f')
+			d = (unsigned int)((*p | 0x20) - 'a' + 10);
+		else
+			break;
+		if (v >> 60)
+			return -EBADMSG;
+		v = v << 4 | d;
+	}
+	if (!digits)
+		return -EBADMSG;
+	*at = p;
+	*ret = v;
+	return 0;
+}
+
+/* The status letter and nothing more on the line. */
+static int domain_status(const char **at, char *ret)
+{
+	const char *p = *at + strspn(*at, " \t");
+
+	if (*p != '+' && *p != '?')
+		return -EBADMSG;
+	*ret = *p++;
+	p += strspn(p, " \t\r");
+	if (*p != '\n' && *p != '\0')
+		return -EBADMSG;
+	*at = p;
+	return 0;
+}
+
+struct domain {
+	uint64_t position; /* the first line's: where the tool ended */
+	uint64_t end;	   /* ranges so far cover [0, end) */
+	bool started;
+};
+
+static int domain_line(struct domain *d, const char **at, uint64_t length, struct extent_set *used)
+{
+	uint64_t start, size;
+	char status;
+	int r;
+
+	r = domain_number(at, &start);
+	if (r < 0)
+		return r;
+	if (!d->started) {
+		d->started = true;
+		d->position = start;
+		return domain_status(at, &status);
+	}
+	r = domain_number(at, &size);
+	if (r < 0)
+		return r;
+	r = domain_status(at, &status);
+	if (r < 0)
+		return r;
+	/* each range begins where the one before ended, so they are sorted, disjoint, and leave no hole */
+	if (start != d->end || !size || size > length - start)
+		return -EBADMSG;
+	d->end = start + size;
+	return status == '+' ? extent_set_add(used, start, size) : 0;
+}
+
+int usedblocks_parse_domain(const char *text, uint64_t length, struct extent_set *ret)
+{
+	_cleanup_extents_ struct extent_set used = { 0 };
+	struct domain d = { 0 };
+	int r;
+
+	for (const char *at = text; *at;) {
+		at += strspn(at, " \t\r\n");
+		if (*at == '#') {
+			at += strcspn(at, "\n");
+		} else if (*at) {
+			r = domain_line(&d, &at, length, &used);
+			if (r < 0)
+				return r;
+		}
+	}
+	if (!d.end || d.position != d.end)
+		return -EBADMSG;
+	/*
+	 * What lies behind the file system's end is in use: NTFS has its second boot sector there, and of the
+	 * rest nothing is known.
+	 */
+	r = extent_set_add(&used, d.end, length - d.end);
+	if (r < 0)
+		return r;
+	*ret = used;
+	used = (struct extent_set){ 0 };
+	return 0;
+}
+
+static int partclone_map(const char *tool, const char *path, uint64_t length, bool ignore_dirty,
+			 struct extent_set *ret, struct err *e)
+{
+	/* a log file of its own in /var/log is its default; ends in NULL, or in -I and NULL */
+	const char *argv[] = { tool,
+			       "-D",
+			       "-q",
+			       "-B",
+			       "-L",
+			       "/dev/null",
+			       "-a",
+			       "0",
+			       "-s",
+			       path,
+			       "-o",
+			       "-",
+			       ignore_dirty ? "-I" : NULL,
+			       NULL };
+	_cleanup_free_ char *text = NULL;
+	int r;
+
+	r = tool_run(argv, &text, e);
+	if (r < 0)
+		return r == -ENOMEM ? r : 0;
+	r = usedblocks_parse_domain(text, length, ret);
+	if (r == -ENOMEM)
+		return err_oom(e);
+	if (r < 0) {
+		err_set(e, 0, "what %s said does not cover the file system", tool);
+		return 0;
+	}
+	return 1;
+}
+
+static int xfs_map(const char *path, uint64_t length, struct extent_set *ret, struct err *e)
+{
+	const char *argv[] = { "xfs_logprint", "-t", path, NULL };
+	_cleanup_free_ char *text = NULL;
+	int r;
+
+	r = tool_run(argv, &text, e);
+	if (r < 0)
+		return r == -ENOMEM ? r : 0;
+	if (!strstr(text, "state: <CLEAN>")) {
+		err_set(e, 0, "its log is not replayed");
+		return 0;
+	}
+	return partclone_map("partclone.xfs", path, length, false, ret, e);
+}
+
+static int btrfs_map(const char *path, uint64_t length, struct extent_set *ret, struct err *e)
+{
+	_cleanup_extents_ struct extent_set used = { 0 };
+	int r;
+
+	r = usedblocks_btrfs_check(path, e);
+	if (r > 0)
+		r = partclone_map("partclone.btrfs", path, length, false, &used, e);
+	if (r > 0)
+		r = usedblocks_btrfs_add_copies(path, length, &used, e);
+	if (r > 0) {
+		*ret = used;
+		used = (struct extent_set){ 0 };
+	}
+	return r;
+}
+
+struct f2fs_super {
+	le32_t magic;
+	uint8_t unused1[12];
+	le32_t log_blocksize, log_blocks_per_segment;
+	uint8_t unused2[12];
+	le64_t block_count;
+	uint8_t unused3[32];
+	le32_t checkpoint_block;
+};
+_Static_assert(offsetof(struct f2fs_super, block_count) == 36, "block_count is at 36");
+_Static_assert(offsetof(struct f2fs_super, checkpoint_block) == 76, "cp_blkaddr is at 76");
+#define F2FS_SUPER_OFFSET 1024
+#define F2FS_SUPER_MAGIC  0xf2f52010u
+
+struct f2fs_checkpoint {
+	le64_t version;
+	uint8_t unused[124];
+	le32_t flags, pack_blocks;
+};
+_Static_assert(offsetof(struct f2fs_checkpoint, flags) == 132, "ckpt_flags is at 132");
+#define F2FS_BLOCK_BYTES       UINT64_C(4096)
+#define F2FS_CHECKPOINT_UMOUNT 1u
+
+/* A checkpoint pack begins and ends with the same version, or it was torn. */
+static int f2fs_pack(int fd, uint64_t block, struct f2fs_checkpoint *ret)
+{
+	struct f2fs_checkpoint last;
+	uint64_t count;
+
+	if (io_pread_all(fd, ret, sizeof(*ret), block * F2FS_BLOCK_BYTES) < 0)
+		return -EBADMSG;
+	count = le32_get(ret->pack_blocks);
+	if (!count ||
+	    io_pread_all(fd, &last, sizeof(last), (block + count - 1) * F2FS_BLOCK_BYTES) < 0)
+		return -EBADMSG;
+	return le64_get(last.version) == le64_get(ret->version) ? 0 : -EBADMSG;
+}
+
+static bool f2fs_clean(int fd, uint64_t length)
+{
+	struct f2fs_checkpoint a, b;
+	struct f2fs_super s;
+	uint64_t block;
+	uint32_t shift;
+
+	if (io_pread_all(fd, &s, sizeof(s), F2FS_SUPER_OFFSET) < 0 ||
+	    le32_get(s.magic) != F2FS_SUPER_MAGIC || le32_get(s.log_blocksize) != 12)
+		return false;
+	shift = le32_get(s.log_blocks_per_segment);
+	if (shift > 20 || le64_get(s.block_count) > length / F2FS_BLOCK_BYTES)
+		return false;
+	block = le32_get(s.checkpoint_block);
+	if (f2fs_pack(fd, block, &a) < 0 || f2fs_pack(fd, block + (UINT64_C(1) << shift), &b) < 0)
+		return false;
+	if (le64_get(b.version) > le64_get(a.version))
+		a = b;
+	return le32_get(a.flags) & F2FS_CHECKPOINT_UMOUNT;
+}
+
+static int f2fs_map(const char *path, uint64_t length, struct extent_set *ret, struct err *e)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || !f2fs_clean(fd, length)) {
+		err_set(e, 0, "its last checkpoint is not that of an unmount");
+		return 0;
+	}
+	return partclone_map("partclone.f2fs", path, length, false, ret, e);
+}
+
+/* The file systems whose only allocation map is one table that is valid at every moment. */
+static const char *table_tool(const char *fs_type)
+{
+	static const char *const tools[][2] = {
+		{ "vfat", "partclone.vfat" },
+		{ "exfat", "partclone.exfat" },
+		{ "ntfs", "partclone.ntfs" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(tools); i++)
+		if (!strcmp(fs_type, tools[i][0]))
+			return tools[i][1];
+	return NULL;
+}
+
+static int clean_map(const char *path, const char *fs_type, uint64_t length, struct extent_set *ret,
+		     const char **source, struct err *e)
+{
+	if (!strcmp(fs_type, "ext2") || !strcmp(fs_type, "ext3") || !strcmp(fs_type, "ext4")) {
+		*source = "libext2fs";
+		return ext_map(path, length, ret, e);
+	}
+	if (!strcmp(fs_type, "xfs")) {
+		*source = "partclone.xfs";
+		return xfs_map(path, length, ret, e);
+	}
+	if (!strcmp(fs_type, "btrfs")) {
+		*source = "partclone.btrfs";
+		return btrfs_map(path, length, ret, e);
+	}
+	if (!strcmp(fs_type, "f2fs")) {
+		*source = "partclone.f2fs";
+		return f2fs_map(path, length, ret, e);
+	}
+	err_set(e, 0, "no map of used blocks is known for %s", fs_type);
+	return 0;
+}
+
+int usedblocks_map(const char *path, const char *fs_type, uint64_t length, bool live,
+		   struct extent_set *ret, const char **ret_source, struct err *e)
+{
+	_cleanup_extents_ struct extent_set used = { 0 };
+	const char *source = table_tool(fs_type);
+	int r;
+
+	if (source) {
+		/* mounted, it is marked as such on the medium: no reason to doubt its table */
+		r = partclone_map(source, path, length, live, &used, e);
+	} else if (live) {
+		err_set(e, 0, "a mounted %s has no map that is valid at every moment", fs_type);
+		r = 0;
+	} else {
+		r = clean_map(path, fs_type, length, &used, &source, e);
+	}
+	if (r <= 0)
+		return r;
+	extent_set_normalise(&used);
+	*ret = used;
+	used = (struct extent_set){ 0 };
+	*ret_source = source;
+	return 1;
+}
