@@ -4,54 +4,9 @@
  */
 #pragma once
 
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stdint.h>
-
+#include "agent/capture_status.h"
 #include "lib/base/cancel.h"
 #include "lib/base/err.h"
-
-enum capture_strategy {
-	CAPTURE_AUTO,
-	CAPTURE_PRECOPY,
-	CAPTURE_OFFLINE,
-};
-
-enum capture_phase {
-	PHASE_PREPARE, /* opening, tracking, maps */
-	PHASE_READ,    /* first pass */
-	PHASE_REREAD,  /* precopy passes */
-	PHASE_FREEZE,  /* frozen */
-	PHASE_WRITE,   /* thawed, the last chunks and the manifest are on their way */
-	PHASE_DONE,
-};
-
-struct capture_request {
-	char *source; /* see disk_open(); NULL: the disk that holds / */
-	enum capture_strategy strategy;
-	int level; /* zstd's */
-	unsigned int
-		max_freeze_ms; /* most time a file system may stay frozen; also the guardian's deadline */
-	unsigned int threads; /* 0: one per CPU */
-	bool ignore_read_errors;
-	int output_fd; /* borrowed */
-};
-#define CAPTURE_MAX_FREEZE_MS_DEFAULT 2000u
-
-/* Written by the capture, read by anyone at any time. Bytes unless the name says otherwise. */
-struct capture_status {
-	atomic_int phase;	      /* enum capture_phase */
-	atomic_uint_fast64_t total;   /* to read in the first pass; 0 until known */
-	atomic_uint_fast64_t done;    /* read of it */
-	atomic_uint_fast64_t read;    /* read in all passes */
-	atomic_uint_fast64_t written; /* to the output */
-	atomic_uint_fast64_t dirty;   /* known to have been written and not re-read yet */
-	atomic_uint passes;
-	atomic_uint_fast64_t freeze_us; /* longest time a file system was frozen */
-	atomic_uint_fast64_t disk_size;
-	atomic_uint_fast64_t bad; /* bytes that could not be read */
-	atomic_int strategy;	  /* enum capture_strategy, once chosen */
-};
 
 /*
  * Returns 0; -ECANCELED; or another negative errno with @e filled. With request->ignore_read_errors and
@@ -60,8 +15,3 @@ struct capture_status {
  */
 int capture_run(const struct capture_request *request, struct capture_status *status,
 		struct cancel *c, struct err *e);
-
-const char *capture_phase_name(enum capture_phase p);	    /* "prepare", "read", … */
-const char *capture_strategy_name(enum capture_strategy s); /* "auto", "precopy", "offline" */
-/* Returns 0 or -EINVAL. */
-int capture_strategy_parse(const char *text, enum capture_strategy *ret);

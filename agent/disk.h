@@ -23,7 +23,8 @@ struct disk_mount {
 	bool direct;	/* on a partition of this disk itself, not through a holder */
 	uint64_t start; /* direct: the file system's first byte on the disk */
 	bool read_only;
-	int mount_id; /* mountinfo's: rises with mount order */
+	bool unreplayed; /* mounted without replaying its log: its maps may be older than that */
+	int mount_id;	 /* mountinfo's: rises with mount order */
 };
 
 struct disk {
@@ -31,8 +32,10 @@ struct disk {
 	char *path;   /* /dev/… or the file's absolute path */
 	bool is_file;
 	bool is_partition;
-	dev_t device; /* the block device itself; 0 for a file */
-	dev_t whole;  /* the gendisk that holds it (== device unless a partition); 0 for a file */
+	dev_t device;	/* the block device itself; 0 for a file */
+	dev_t whole;	/* the gendisk that holds it (== device unless a partition); 0 for a file */
+	dev_t file_dev; /* of a file: where it is */
+	ino_t file_ino;
 	uint64_t whole_offset; /* its first byte on the whole disk */
 	uint64_t size;	       /* bytes */
 	uint32_t logical_sector, physical_sector;

@@ -7,8 +7,8 @@
  * under /sys/fs/bpf/ambro/<disk>/, so tracking goes on without any process of ours.
  *
  * What holds (numbers are used in tracker.c, track.bpf.c and in the tests):
- *  T1. Every write, discard, write-zeroes, secure erase, zone reset to the disk or to a partition of it is
- *      marked at its submission and again at its completion.
+ *  T1. Every write, discard, write-zeroes, secure erase to the disk or to a partition of it is marked at
+ *      its submission and again at its completion. Zone commands raise doubt instead.
  *  T2. tracker_open_era() returns only after every mark that may still carry an older era is visible (an
  *      RCU grace period). A mark may be overwritten by an older era only inside that call, and only by a
  *      write that was submitted before it returned.
@@ -18,10 +18,15 @@
  *  T4. Anything that could have been missed raises `unknown`, which never goes away for that
  *      tracker: tracker_doubt() says why, and its owner must re-read everything.
  *
+ *      What no tracepoint can tell: a passthrough command that changes the medium without sending data to
+ *      it (FORMAT UNIT, NVMe Write Zeroes by ioctl), and stores through DAX, so a disk that offers DAX
+ *      is doubted from the start. So is one that passes bios on unchanged (NVMe's multipath head).
+ *
  * Identity: a pin is reused only if boot id, disk number, disk sequence number, size, and granule agree
  * and every program is still attached; otherwise it is removed and tracking starts anew.
  *
- * Needs CAP_BPF/CAP_SYS_ADMIN. Calls may block shortly; not thread-safe per tracker.
+ * Needs Linux 5.17 (bpf_loop), BTF, CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN. A bpffs that an agent mounts in a
+ * mount namespace of its own goes with it, and so does tracking: the system should mount it. Calls may block shortly; not thread-safe per tracker.
  */
 #pragma once
 
@@ -51,7 +56,10 @@ int tracker_remove(dev_t disk, struct err *e);
 
 /* Era that marks made from now on carry; starts at 1. Lock-free. */
 uint32_t tracker_era(const struct tracker *t);
-/* Begin the next era (T2). Never allocates, so it may be called while a file system is frozen. */
+/*
+ * Begin the next era (T2). Never allocates, so it may be called while a file system is frozen; waits for one
+ * RCU grace period: 5 ms to tens of ms, or 0.02 ms while /sys/kernel/rcu_expedited is 1.
+ */
 int tracker_open_era(struct tracker *t, uint32_t *ret_era, struct err *e);
 /*
  * Add to @ret (normalised afterwards; bytes of the disk) every granule whose era is >= @since. The

@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* ability - what this kernel and these rights allow, cheaply; the truth is in trying. */
+#pragma once
+
+#include "lib/base/err.h"
+
+/* Can writes be tracked (agent/tracker.h)? 0, or -ENOTSUP and the reason. */
+int ability_tracker(struct err *e);

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "agent/capture.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/describe.h"
+#include "agent/disk.h"
+#include "agent/output.h"
+#include "agent/pause.h"
+#include "agent/pipeline.h"
+#include "agent/plan.h"
+#include "agent/reader.h"
+#include "agent/snapshot.h"
+#include "agent/tracker.h"
+#include "lib/base/io.h"
+
+/* Plain bytes read ahead of the compressors: enough for 64 reads in flight, far below any server's memory. */
+#define BASE_BYTES (32u << 20)
+/*
+ * Plain bytes that the last pass may hold, so that it waits for nobody while file systems stand still: a
+ * quarter of what is available, within these bounds. Only what is needed is ever touched, and only then.
+ */
+#define FROZEN_BYTES_MIN (UINT64_C(64) << 20)
+#define FROZEN_BYTES_MAX (UINT64_C(1) << 30)
+/*
+ * Above so much of nothing the frames of zeros (32 MiB for each TiB of it) are left out, and the image needs
+ * ambroctl.
+ */
+#define SPARSE_BYTES (UINT64_C(4) << 40)
+/*
+ * A live disk is read again in whole chunks, so small ones (the tracker's granule) make less to read while
+ * frozen: measured, random writes converge four times better, and at the default level nothing is lost in
+ * size. The index costs about 53 bytes of memory for each chunk in use, which bounds how small.
+ */
+#define LIVE_CHUNK_SHIFT TRACKER_GRANULE_SHIFT
+#define LIVE_SMALL_BYTES (UINT64_C(512) << 30)
+/* Above this size chunks are as large as they get, for the same reason and for the seek table's limit. */
+#define LARGE_DISK_BYTES (UINT64_C(16) << 40)
+
+/* Everything of one capture; released in capture_done(), in reverse order of use. */
+struct capture {
+	const struct capture_request *request;
+	struct capture_status *status;
+	struct cancel *cancel;
+	struct disk *disk;
+	struct snapshot snapshot;
+	struct plan *plan;
+	struct manifest *manifest;
+	struct output output;
+	struct image_writer *writer;
+	struct pipeline *pipeline;
+	struct reader *reader;
+	uint32_t chunk_size;
+	uint64_t begun_ns;
+};
+
+static void capture_done(struct capture *c)
+{
+	/* first of all: nothing may stay frozen while buffers are given back */
+	if (c->snapshot.ops)
+		c->snapshot.ops->end(&c->snapshot);
+	reader_free(c->reader);
+	pipeline_free(c->pipeline);
+	image_writer_free(c->writer);
+	output_close(&c->output);
+	manifest_free(c->manifest);
+	plan_free(c->plan);
+	usedmap_free(c->snapshot.map);
+	disk_free(c->disk);
+}
+
+static int capture_choose(struct capture *c, struct err *e)
+{
+	enum capture_strategy strategy = c->request->strategy;
+	const struct disk *d = c->disk;
+
+	if (strategy == CAPTURE_AUTO)
+		strategy = d->in_use && !d->is_file ? CAPTURE_PRECOPY : CAPTURE_OFFLINE;
+	if (strategy == CAPTURE_PRECOPY && d->is_file)
+		return err_set(e, -EINVAL, "%s is a file: it is captured offline", d->path);
+	if (strategy == CAPTURE_OFFLINE && d->is_file && d->in_use)
+		return err_set(e, -EBUSY, "%s is in use as a loop device: capture that device",
+			       d->path);
+	if (strategy == CAPTURE_PRECOPY && d->zoned)
+		return err_set(e, -ENOTSUP, "%s is a zoned device, which cannot be tracked",
+			       d->path);
+	c->snapshot = (struct snapshot){
+		.ops = strategy == CAPTURE_PRECOPY ? &snapshot_precopy : &snapshot_offline,
+		.disk = c->disk,
+		.request = c->request,
+		.status = c->status,
+		.cancel = c->cancel,
+	};
+	atomic_store(&c->status->strategy, strategy);
+	return 0;
+}
+
+static int capture_open(struct capture *c, struct err *e)
+{
+	int r;
+
+	r = disk_open(c->request->source, &c->disk, e);
+	if (r < 0)
+		return r;
+	atomic_store(&c->status->disk_size, c->disk->size);
+	if (!c->disk->size)
+		return err_set(e, -EINVAL, "%s is empty: there is nothing to capture",
+			       c->disk->path);
+	r = output_open(&c->output, c->request->output_fd, c->cancel, e);
+	if (r < 0)
+		return r;
+	r = capture_choose(c, e);
+	if (r < 0)
+		return r;
+	if (disk_holds_fd(c->disk, c->request->output_fd))
+		return err_set(
+			e, -EXDEV,
+			"the image would lie on %s, the disk that is captured: write it to another "
+			"disk, or through a pipe to another machine",
+			c->disk->path);
+	return 0;
+}
+
+static uint32_t capture_chunk_size(const struct capture *c)
+{
+	uint64_t used = 0;
+
+	for (size_t i = 0; i < c->snapshot.map->n_regions; i++)
+		used += extent_set_total(&c->snapshot.map->regions[i].used);
+	if (c->disk->size > LARGE_DISK_BYTES)
+		return 1u << AMBRO_CHUNK_SHIFT_MAX;
+	if (c->snapshot.ops == &snapshot_precopy && used <= LIVE_SMALL_BYTES)
+		return 1u << LIVE_CHUNK_SHIFT;
+	return 1u << AMBRO_CHUNK_SHIFT_DEFAULT;
+}
+
+static uint64_t capture_features(const struct capture *c)
+{
+	uint64_t free_bytes =
+		c->disk->size - MIN(c->disk->size, extent_set_total(plan_used(c->plan)));
+
+	if (c->snapshot.ops != &snapshot_offline)
+		return AMBRO_REQUIRE_RESENT | AMBRO_REQUIRE_SPARSE;
+	return free_bytes > SPARSE_BYTES ? AMBRO_REQUIRE_SPARSE : 0;
+}
+
+static unsigned int capture_threads(const struct capture *c)
+{
+	cpu_set_t set;
+
+	if (c->request->threads)
+		return MIN(c->request->threads, 64u);
+	if (sched_getaffinity(0, sizeof(set), &set) < 0)
+		return 2;
+	return (unsigned int)MIN(MAX(CPU_COUNT(&set), 1), 64);
+}
+
+static uint64_t capture_frozen_bytes(void)
+{
+	_cleanup_file_ FILE *f = fopen("/proc/meminfo", "re");
+	uint64_t kib = 0;
+	char line[128];
+
+	while (f && fgets(line, sizeof(line), f))
+		if (strncmp(line, "MemAvailable:", 13) == 0)
+			kib = strtoull(line + 13, NULL, 10);
+	return MIN(MAX(kib * 1024 / 4, FROZEN_BYTES_MIN), FROZEN_BYTES_MAX);
+}
+
+static int capture_start_pipeline(struct capture *c, uint64_t require, struct err *e)
+{
+	struct pipeline_settings ps = {
+		.chunk_size = c->chunk_size,
+		.slots = (unsigned int)(capture_frozen_bytes() / c->chunk_size),
+		.base_slots = BASE_BYTES / c->chunk_size,
+		.threads = capture_threads(c),
+		.level = c->request->level,
+		.in_disk_order = !(require & AMBRO_REQUIRE_RESENT),
+		.writer = c->writer,
+		.manifest = c->manifest,
+		.cancel = c->cancel,
+	};
+	struct reader_settings rs = {
+		.fd = c->disk->fd,
+		.name = c->disk->path,
+		.size = c->disk->size,
+		.sector_size = c->disk->logical_sector,
+		.ignore_errors = c->request->ignore_read_errors,
+		.status = c->status,
+		.cancel = c->cancel,
+	};
+	int r;
+
+	r = pipeline_new(&ps, &c->pipeline, e);
+	if (r < 0)
+		return r;
+	rs.pipeline = c->pipeline;
+	c->snapshot.capacity = ps.slots;
+	return reader_new(&rs, &c->reader, e);
+}
+
+/* snapshot.reserve. Nothing is frozen yet, so the output may take its time. */
+static int capture_reserve(void *ctx, uint64_t chunks, struct err *e)
+{
+	struct capture *c = ctx;
+	int r;
+
+	r = pipeline_drain(c->pipeline, e);
+	return r < 0 ? r : pipeline_reserve(c->pipeline, (unsigned int)chunks, e);
+}
+
+static int capture_begin(struct capture *c, struct err *e)
+{
+	struct image_sink sink = output_sink(&c->output);
+	uint64_t require;
+	int r;
+
+	r = c->snapshot.ops->begin(&c->snapshot, e);
+	if (r < 0)
+		return r;
+	c->chunk_size = capture_chunk_size(c);
+	r = plan_new(c->disk->layout, c->snapshot.map, c->chunk_size, &c->plan);
+	if (r < 0)
+		return err_oom(e);
+	c->snapshot.plan = c->plan;
+	c->snapshot.reserve = capture_reserve;
+	c->snapshot.reserve_ctx = c;
+	require = capture_features(c);
+	r = describe_capture(c->disk, c->snapshot.map, c->snapshot.ops->name, c->chunk_size,
+			     &c->manifest, e);
+	if (r < 0)
+		return r;
+	r = image_writer_new(&sink, c->manifest, require, &c->writer, e);
+	if (r < 0)
+		return r;
+	return capture_start_pipeline(c, require, e);
+}
+
+/* One pass into memory; unless everything stands still, also through the pipeline. */
+static int capture_pass(struct capture *c, const struct extent_set *ranges, bool first,
+			struct err *e)
+{
+	int r;
+
+	r = reader_pass(c->reader, c->plan, ranges, first, e);
+	if (r < 0)
+		return r;
+	atomic_fetch_add(&c->status->passes, 1);
+	atomic_store(&c->status->written, c->output.written);
+	c->snapshot.read_rate = reader_rate(c->reader);
+	if (c->snapshot.frozen)
+		return 0;
+	r = plan_add_used(c->plan, ranges);
+	if (r < 0)
+		return err_oom(e);
+	r = pipeline_drain(c->pipeline, e);
+	if (r >= 0)
+		pipeline_release(c->pipeline);
+	return r;
+}
+
+static int capture_read(struct capture *c, struct err *e)
+{
+	const struct extent_set *ranges = plan_used(c->plan);
+	_cleanup_extents_ struct extent_set all = { 0 }, none = { 0 };
+	int r;
+
+	/* a copy: what is in use grows while we read */
+	r = extent_set_union(ranges, &none, &all);
+	if (r < 0)
+		return err_oom(e);
+	atomic_store(&c->status->total, plan_cost_of(c->plan, &all).bytes);
+	atomic_store(&c->status->phase, PHASE_READ);
+	r = capture_pass(c, &all, true, e);
+	while (r >= 0) {
+		r = c->snapshot.ops->next(&c->snapshot, &ranges, e);
+		if (r == 0)
+			return 0;
+		if (r > 0)
+			r = capture_pass(c, ranges, false, e);
+	}
+	return r;
+}
+
+static int capture_finish(struct capture *c, struct err *e)
+{
+	struct manifest *m = c->manifest;
+	struct extent_set none = { 0 };
+	int r;
+
+	atomic_store(&c->status->phase, PHASE_WRITE);
+	atomic_store(&c->status->dirty, 0);
+	r = pipeline_finish(c->pipeline, e);
+	if (r < 0)
+		return r;
+	pause_at("written");
+	m->instant_ns = c->snapshot.instant_ns;
+	m->guarantee = strdup(c->snapshot.guarantee);
+	if (!m->guarantee || extent_set_union(reader_bad(c->reader), &none, &m->bad) < 0)
+		return err_oom(e);
+	m->passes = atomic_load(&c->status->passes);
+	m->freeze_us = atomic_load(&c->status->freeze_us);
+	m->read_bytes = atomic_load(&c->status->read);
+	m->duration_ms = (io_now_ns() - c->begun_ns) / 1000000;
+	r = image_writer_finish(c->writer, e);
+	if (r < 0)
+		return r;
+	atomic_store(&c->status->written, c->output.written);
+	atomic_store(&c->status->phase, PHASE_DONE);
+	return 0;
+}
+
+int capture_run(const struct capture_request *request, struct capture_status *status,
+		struct cancel *cancel, struct err *e)
+{
+	struct capture c = {
+		.request = request,
+		.status = status,
+		.cancel = cancel,
+		.output = { .fd = -EBADF },
+		.begun_ns = io_now_ns(),
+	};
+	int r;
+
+	atomic_store(&status->phase, PHASE_PREPARE);
+	r = capture_open(&c, e);
+	if (r >= 0)
+		r = capture_begin(&c, e);
+	if (r >= 0)
+		r = capture_read(&c, e);
+	if (r >= 0)
+		r = capture_finish(&c, e);
+	capture_done(&c);
+	return r < 0 && cancel_raised(cancel) ? err_set(e, -ECANCELED, "cancelled") : r;
+}

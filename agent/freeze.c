@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The order of steps (invariants: freeze.h):
+ *
+ *  1. freeze_new()    open every mount point; make the shared page; start the guardian and hear from it
+ *  2. freeze_sync()   syncfs each
+ *  3. freeze_begin()  a. note rcu_expedited in the state file, then set it
+ *                     b. lock our pages in memory
+ *                     c. write the deadline into the page, wake the guardian        (F1: armed)
+ *                     d. for each mount, last first: state FREEZING, FIFREEZE, state FROZEN
+ *  4. the caller reads
+ *  5. freeze_thaw()   a. for each frozen mount, first first: FITHAW, state THAWED
+ *                     b. clear the deadline, wake the guardian
+ *                     c. put rcu_expedited back, remove the state file
+ *
+ * Killed at any step: after 3c the guardian sees the end of its socket and does 5a and 5c; between 3a and 3c
+ * it does 5c; a state file that survives even that (both were killed) is dealt with by freeze_recover().
+ */
+#include "agent/freeze.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <linux/fs.h>
+
+#include "agent/guardian.h"
+#include "lib/base/io.h"
+
+#define RCU_EXPEDITED_PATH "/sys/kernel/rcu_expedited"
+#define STATE_DIR	   "/run/ambro"
+#define RCU_STATE_PATH	   STATE_DIR "/rcu_expedited"
+
+struct freeze_mount {
+	int fd;
+	char *path;
+	bool read_only;
+	bool unfreezable;
+};
+
+struct freeze {
+	struct freeze_mount *mounts; /* in mount order */
+	size_t count;
+	uint64_t max_ns;
+	struct guardian guardian;
+	uint64_t begin_ns, duration_ns;
+	bool standing; /* between freeze_begin() and freeze_thaw() */
+};
+
+/* rcu_expedited is one for the machine: the first freeze of this process sets it, the last restores. */
+static pthread_mutex_t rcu_lock = PTHREAD_MUTEX_INITIALIZER;
+static unsigned int rcu_users;
+static bool rcu_ours;
+
+static void rcu_expedite(struct guardian_page *page)
+{
+	uint64_t value = 1;
+
+	pthread_mutex_lock(&rcu_lock);
+	if (rcu_users++ == 0 && io_read_u64(RCU_EXPEDITED_PATH, &value) == 0 && value == 0) {
+		_cleanup_close_ int fd = -EBADF;
+
+		mkdir(STATE_DIR, 0755);
+		fd = open(RCU_STATE_PATH, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+		atomic_store(&page->rcu_was_off, true);
+		rcu_ours = fd >= 0 && io_write_text(RCU_EXPEDITED_PATH, "1\n") == 0;
+	}
+	/* a guardian of any freeze may be the one that has to clean up */
+	atomic_store(&page->rcu_was_off, rcu_ours);
+	pthread_mutex_unlock(&rcu_lock);
+}
+
+static void rcu_relax(struct guardian_page *page)
+{
+	pthread_mutex_lock(&rcu_lock);
+	if (--rcu_users == 0 && rcu_ours) {
+		rcu_ours = false;
+		if (guardian_rcu_restore() == 0)
+			unlink(RCU_STATE_PATH);
+	}
+	atomic_store(&page->rcu_was_off, false);
+	pthread_mutex_unlock(&rcu_lock);
+}
+
+int freeze_recover(void)
+{
+	int r;
+
+	if (access(RCU_STATE_PATH, F_OK) < 0)
+		return 0;
+	r = guardian_rcu_restore();
+	if (r < 0)
+		return r;
+	return unlink(RCU_STATE_PATH) < 0 ? -errno : 0;
+}
+
+static int freeze_open_mount(struct freeze *f, const struct disk_mount *m, struct err *e)
+{
+	struct freeze_mount *mount = &f->mounts[f->count];
+
+	mount->fd = open(m->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (mount->fd < 0)
+		return err_set_errno(e, -errno, "cannot open the mount point %s to freeze it",
+				     m->path);
+	f->count++;
+	mount->read_only = m->read_only;
+	mount->path = strdup(m->path);
+	return mount->path ? 0 : err_oom(e);
+}
+
+int freeze_new(const struct disk_mount *mounts, size_t count, unsigned int max_ms,
+	       struct freeze **ret, struct err *e)
+{
+	_cleanup_(freeze_freep) struct freeze *f = calloc(1, sizeof(*f));
+	_cleanup_free_ int *fds = calloc(count + 1, sizeof(*fds));
+	int r;
+
+	if (!f || !fds)
+		return err_oom(e);
+	f->guardian.socket = -EBADF;
+	f->max_ns = (uint64_t)max_ms * 1000000;
+	f->mounts = calloc(count + 1, sizeof(*f->mounts));
+	if (!f->mounts)
+		return err_oom(e);
+	for (size_t i = 0; i < count; i++) {
+		r = freeze_open_mount(f, &mounts[i], e);
+		if (r < 0)
+			return r;
+		fds[i] = f->mounts[i].fd;
+	}
+	r = guardian_start(&f->guardian, fds, (uint32_t)count, e);
+	if (r < 0)
+		return r;
+	*ret = TAKE_PTR(f);
+	return 0;
+}
+
+void freeze_free(struct freeze *f)
+{
+	if (!f)
+		return;
+	if (f->standing)
+		freeze_thaw(f, NULL);
+	guardian_stop(&f->guardian);
+	for (size_t i = 0; i < f->count; i++) {
+		close_fd(f->mounts[i].fd);
+		free(f->mounts[i].path);
+	}
+	free(f->mounts);
+	free(f);
+}
+
+int freeze_sync(struct freeze *f, struct err *e)
+{
+	for (size_t i = 0; i < f->count; i++)
+		if (syncfs(f->mounts[i].fd) < 0)
+			return err_set_errno(e, -errno, "cannot flush the file system on %s",
+					     f->mounts[i].path);
+	return 0;
+}
+
+static int freeze_one(struct freeze *f, size_t i, struct err *e)
+{
+	struct freeze_mount *m = &f->mounts[i];
+	atomic_int *state = &f->guardian.page->state[i];
+
+	if (freeze_expired(f))
+		return err_set(e, -ETIME, "freezing took longer than allowed (%u ms)",
+			       (unsigned int)(f->max_ns / 1000000));
+	atomic_store(state, GUARDIAN_FREEZING);
+	if (ioctl(m->fd, FIFREEZE, 0) == 0) {
+		atomic_store(state, GUARDIAN_FROZEN);
+		return 0;
+	}
+	atomic_store(state, GUARDIAN_IDLE);
+	if (errno == EOPNOTSUPP) {
+		m->unfreezable = true;
+		return syncfs(m->fd) < 0 ? err_set_errno(e, -errno, "cannot flush %s", m->path) : 0;
+	}
+	if (errno == EBUSY)
+		return err_set(e, -EBUSY, "%s is already frozen by somebody else", m->path);
+	return err_set_errno(e, -errno, "cannot freeze the file system on %s", m->path);
+}
+
+int freeze_begin(struct freeze *f, struct err *e)
+{
+	int r = 0;
+
+	rcu_expedite(f->guardian.page);
+	/* what is present stays; without ONFAULT every page ever mapped would be made now (measured: 0.9 s) */
+	mlockall(MCL_CURRENT | MCL_ONFAULT);
+	atomic_store(&f->guardian.page->expired, false);
+	for (size_t i = 0; i < f->count; i++)
+		f->mounts[i].unfreezable = false;
+	f->standing = true;
+	f->begin_ns = io_now_ns();
+	atomic_store(&f->guardian.page->deadline_ns, f->begin_ns + f->max_ns);
+	r = guardian_wake(&f->guardian);
+	if (r < 0)
+		err_set_errno(e, r, "the guardian process is gone");
+	for (size_t i = f->count; i > 0 && r >= 0; i--)
+		r = freeze_one(f, i - 1, e);
+	if (r < 0)
+		freeze_thaw(f, NULL);
+	return r;
+}
+
+int freeze_thaw(struct freeze *f, struct err *e)
+{
+	int r = 0;
+
+	if (!f->standing)
+		return 0;
+	for (size_t i = 0; i < f->count; i++) {
+		atomic_int *state = &f->guardian.page->state[i];
+
+		if (atomic_load(state) != GUARDIAN_FROZEN)
+			continue;
+		if (ioctl(f->mounts[i].fd, FITHAW, 0) < 0 && r == 0)
+			r = err_set(e, -EINVAL, "%s was thawed by somebody else meanwhile",
+				    f->mounts[i].path);
+		atomic_store(state, GUARDIAN_THAWED);
+	}
+	f->duration_ns = io_now_ns() - f->begin_ns;
+	if (freeze_expired(f))
+		r = err_set(
+			e, -ETIME,
+			"the file systems were thawed after %u ms, before the last read was done",
+			(unsigned int)(f->max_ns / 1000000));
+	atomic_store(&f->guardian.page->deadline_ns, 0);
+	guardian_wake(&f->guardian);
+	munlockall();
+	rcu_relax(f->guardian.page);
+	f->standing = false;
+	return r;
+}
+
+bool freeze_unfrozen(const struct freeze *f, size_t i)
+{
+	return f->mounts[i].unfreezable && !f->mounts[i].read_only;
+}
+
+uint64_t freeze_duration_ns(const struct freeze *f)
+{
+	return f->duration_ns;
+}
+
+bool freeze_expired(const struct freeze *f)
+{
+	return atomic_load(&f->guardian.page->expired);
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "agent/request.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "lib/base/cleanup.h"
+#include "lib/image/codec.h"
+
+enum request_option {
+	OPTION_STRATEGY,
+	OPTION_LEVEL,
+	OPTION_MAX_FREEZE,
+	OPTION_THREADS,
+	OPTION_IGNORE,
+};
+
+static const struct request_key {
+	const char *name;
+	char type;
+} request_keys[] = {
+	[OPTION_STRATEGY] = { "strategy", 's' },	 [OPTION_LEVEL] = { "level", 'i' },
+	[OPTION_MAX_FREEZE] = { "max_freeze_ms", 'u' },	 [OPTION_THREADS] = { "threads", 'u' },
+	[OPTION_IGNORE] = { "ignore_read_errors", 'b' },
+};
+
+/* Whatever a basic D-Bus type may be read into. */
+union request_value {
+	const char *s;
+	int32_t i;
+	uint32_t u;
+	int b;
+};
+
+static int request_set(struct capture_request *req, enum request_option o,
+		       const union request_value *v, struct err *e)
+{
+	switch (o) {
+	case OPTION_STRATEGY:
+		if (capture_strategy_parse(v->s, &req->strategy) < 0)
+			return err_set(e, -EINVAL,
+				       "strategy %.64s is unknown: auto, precopy or offline", v->s);
+		return 0;
+	case OPTION_LEVEL:
+		if (v->i < -7 || v->i > CODEC_LEVEL_MAX)
+			return err_set(e, -EINVAL, "level %d is not within -7 … %d", v->i,
+				       CODEC_LEVEL_MAX);
+		req->level = v->i;
+		return 0;
+	case OPTION_MAX_FREEZE:
+		if (v->u < REQUEST_FREEZE_MS_MIN || v->u > REQUEST_FREEZE_MS_MAX)
+			return err_set(e, -EINVAL, "max_freeze_ms %u is not within %u … %u", v->u,
+				       REQUEST_FREEZE_MS_MIN, REQUEST_FREEZE_MS_MAX);
+		req->max_freeze_ms = v->u;
+		return 0;
+	case OPTION_THREADS:
+		if (v->u > REQUEST_THREADS_MAX)
+			return err_set(e, -EINVAL, "threads %u is more than %u", v->u,
+				       REQUEST_THREADS_MAX);
+		req->threads = v->u;
+		return 0;
+	case OPTION_IGNORE:
+		req->ignore_read_errors = v->b;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+/* One entry of the dictionary, entered. @seen: a bit per option. */
+static int request_read_option(sd_bus_message *m, struct capture_request *req, unsigned int *seen,
+			       struct err *e)
+{
+	union request_value v = { 0 };
+	const char *name, *type;
+	size_t o = 0;
+	char kind;
+	int r;
+
+	r = sd_bus_message_read(m, "s", &name);
+	if (r < 0)
+		return r;
+	while (o < ARRAY_SIZE(request_keys) && strcmp(name, request_keys[o].name) != 0)
+		o++;
+	if (o == ARRAY_SIZE(request_keys))
+		return err_set(e, -EINVAL, "option %.64s is unknown", name);
+	if (*seen & 1u << o)
+		return err_set(e, -EINVAL, "option %s is given twice", name);
+	*seen |= 1u << o;
+	r = sd_bus_message_peek_type(m, &kind, &type);
+	if (r < 0)
+		return r;
+	if (kind != SD_BUS_TYPE_VARIANT || type[0] != request_keys[o].type || type[1])
+		return err_set(e, -EINVAL, "option %s is of type %s, not %c", name, type,
+			       request_keys[o].type);
+	r = sd_bus_message_enter_container(m, SD_BUS_TYPE_VARIANT, type);
+	if (r < 0)
+		return r;
+	r = sd_bus_message_read_basic(m, request_keys[o].type, &v);
+	if (r < 0)
+		return r;
+	r = request_set(req, (enum request_option)o, &v, e);
+	if (r < 0)
+		return r;
+	return sd_bus_message_exit_container(m);
+}
+
+static int request_read_options(sd_bus_message *m, struct capture_request *req, struct err *e)
+{
+	unsigned int seen = 0;
+	int r;
+
+	r = sd_bus_message_enter_container(m, SD_BUS_TYPE_ARRAY, "{sv}");
+	if (r < 0)
+		return r;
+	for (;;) {
+		r = sd_bus_message_enter_container(m, SD_BUS_TYPE_DICT_ENTRY, "sv");
+		if (r < 0)
+			return r;
+		if (r == 0)
+			return sd_bus_message_exit_container(m);
+		r = request_read_option(m, req, &seen, e);
+		if (r < 0)
+			return r;
+		r = sd_bus_message_exit_container(m);
+		if (r < 0)
+			return r;
+	}
+}
+
+int request_read(sd_bus_message *m, struct capture_request *ret, struct err *e)
+{
+	struct capture_request req = {
+		.strategy = CAPTURE_AUTO,
+		.level = CODEC_LEVEL_DEFAULT,
+		.max_freeze_ms = CAPTURE_MAX_FREEZE_MS_DEFAULT,
+		.output_fd = -EBADF,
+	};
+	const char *source;
+	int r;
+
+	r = sd_bus_message_read(m, "s", &source);
+	if (r < 0)
+		return err_set_errno(e, r, "cannot read the message");
+	if (strlen(source) >= REQUEST_SOURCE_MAX)
+		return err_set(e, -EINVAL, "the source is too long a name");
+	/* the agent's working directory means nothing to the one who asks */
+	if (*source && *source != '/')
+		return err_set(e, -EINVAL, "source %.200s is not an absolute path", source);
+	req.source = (char *)source;
+	if (e)
+		e->text[0] = '\0';
+	r = request_read_options(m, &req, e);
+	if (r < 0)
+		return e && *e->text ? r : err_set_errno(e, r, "cannot read the message");
+	*ret = req;
+	return 0;
+}
+
+int request_check_output(int fd, struct err *e)
+{
+	int flags = fcntl(fd, F_GETFL);
+	struct statx st;
+	mode_t type;
+
+	if (flags < 0)
+		return err_set_errno(e, -errno, "the output descriptor");
+	if (flags & O_PATH || (flags & O_ACCMODE) == O_RDONLY)
+		return err_set(e, -EINVAL, "the output descriptor is not open for writing");
+	/* what is cached will do: fstat() may ask a file server, and wait for it */
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &st) < 0)
+		return err_set_errno(e, -errno, "the output descriptor");
+	type = st.stx_mode & S_IFMT;
+	if (type == S_IFBLK)
+		return err_set(
+			e, -EINVAL,
+			"the output is a block device; an image is written to a file or a pipe");
+	if (type == S_IFCHR && !(st.stx_rdev_major == 1 && st.stx_rdev_minor == 3))
+		return err_set(e, -EINVAL, "the output is a character device other than /dev/null");
+	if (type != S_IFREG && type != S_IFIFO && type != S_IFSOCK && type != S_IFCHR)
+		return err_set(e, -EINVAL, "the output is neither a file nor a pipe");
+	return 0;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * request - what a client asks a capture to be, read from its message and checked.
+ */
+#pragma once
+
+#include <systemd/sd-bus.h>
+
+#include "agent/capture.h"
+#include "lib/base/err.h"
+
+/* Longer is nobody's disk. */
+#define REQUEST_SOURCE_MAX 4096u
+
+#define REQUEST_FREEZE_MS_MIN 10u
+#define REQUEST_FREEZE_MS_MAX 60000u
+#define REQUEST_THREADS_MAX   256u
+
+/*
+ * Read `s a{sv}` (source, options) from @m. ret->source belongs to the message; output_fd is left -EBADF. -EINVAL
+ * with words for an unknown option, one given twice, a wrong type or value.
+ */
+int request_read(sd_bus_message *m, struct capture_request *ret, struct err *e);
+/* Can an image be written to @fd (borrowed)? Never blocks. */
+int request_check_output(int fd, struct err *e);

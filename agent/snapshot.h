@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * snapshot - the seam between how an instant is had and how it is read.
+ *
+ * A provider hands out ranges of bytes to read: begin() the first, next() those to be read again. The read
+ * loop is one for all of them:
+ *
+ *	begin(s)
+ *	read plan_used(s->plan)
+ *	while (next(s, &ranges) == 1)
+ *		read ranges, everything into memory, before next() is called again
+ *	end(s)
+ *
+ * When next() has returned 0, and only then, the last reading of every chunk shows the one instant
+ * s->instant_ns. A provider never knows about images, the reader never knows about strategies.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/capture_status.h"
+#include "agent/disk.h"
+#include "agent/plan.h"
+#include "agent/usedmap.h"
+#include "lib/base/cancel.h"
+
+struct snapshot;
+
+struct snapshot_ops {
+	const char *name; /* as in --strategy and in the manifest */
+	/* Makes s->map. May block long. 0 or a negative errno. */
+	int (*begin)(struct snapshot *s, struct err *e);
+	/*
+	 * Everything handed out before has been read into memory. Returns 1 with ranges to read again
+	 * (owned by the provider until the next call), 0 when done, or a negative errno. s->frozen then
+	 * says whether file systems stand still until the next call: read fast, allocate nothing, do
+	 * not log, do not wait for the output.
+	 */
+	int (*next)(struct snapshot *s, const struct extent_set **ret, struct err *e);
+	/* Undo whatever stands, at any point, also after a failed begin(). Idempotent. */
+	void (*end)(struct snapshot *s);
+};
+
+struct snapshot {
+	const struct snapshot_ops *ops;
+	/* set by the owner before begin() */
+	struct disk *disk;
+	const struct capture_request *request;
+	struct capture_status *status;
+	struct cancel *cancel;
+	/* set by the owner after begin() */
+	struct plan *plan;
+	uint64_t capacity;  /* chunks that can be read without waiting for the output */
+	uint64_t read_rate; /* bytes per second, as measured so far */
+	/* called before a freeze that needs this many chunks of memory at once: make them ready */
+	int (*reserve)(void *ctx, uint64_t chunks, struct err *e);
+	void *reserve_ctx;
+	/* set by the provider */
+	struct usedmap *map;
+	bool frozen;
+	const char *guarantee; /* once next() has returned 0 */
+	uint64_t instant_ns;   /* CLOCK_REALTIME */
+	void *state;
+};
+
+extern const struct snapshot_ops snapshot_precopy;
+extern const struct snapshot_ops snapshot_offline;

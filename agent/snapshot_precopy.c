@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * precopy - one instant of a mounted disk without any snapshot: read everything while tracking what is
+ * written, read that again, and so on until so little is left that it can be read while the file systems
+ * stand still.
+ *
+ * Invariants (T: tracker.h, F: freeze.h):
+ *  S1. Every range that was handed out and written afterwards is handed out again (T3): `since` is the
+ *      era that was opened before the ranges handed out last were looked up.
+ *  S2. A block that the map does not name was either not in use at the freeze-and-thaw of begin(), or not on
+ *      the medium then; whatever is put there later is written later, so it is tracked.
+ *  S3. The instant is real only if (a) the file systems stood still from before the last look at the
+ *      tracker until the last read was complete (F3), (b) no captured granule was marked in that time,
+ *      (c) tracking is beyond doubt (T4), (d) no file system came on the disk meanwhile. Otherwise the last
+ *      reading counts as not done.
+ *  S4. While frozen: only ioctl, the tracker's mapped memory, membarrier, and reads (F2).
+ *
+ * Order of begin():  1 track  2 open era  3 freeze, thaw  4 map
+ *          of next(): 5 flush  6 open era, scan  then either hand out, or
+ *                     7 make memory ready  8 freeze  9 open era, scan  hand out
+ *                     10 (all is read) scan  11 thaw  12 check S3
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/freeze.h"
+#include "agent/pause.h"
+#include "agent/snapshot.h"
+#include "agent/tracker.h"
+#include "lib/base/io.h"
+
+/* Below this nobody notices a freeze: do not try to make it shorter. */
+#define QUICK_NS 20000000u
+/* Passes that did not get smaller by a quarter before we stop hoping. */
+#define STALLED_MAX 3u
+/* Freezes that came to nothing before we give up. */
+#define ATTEMPTS_MAX 5u
+/* Extents that can be noted while frozen without allocating; a scan has at most so many that matter. */
+#define DIRTY_RESERVE 65536u
+
+struct precopy {
+	struct tracker *tracker;
+	struct freeze *freeze;
+	struct extent_set dirty, late;
+	uint32_t since;	       /* S1 */
+	uint32_t since_before; /* `since` before the freeze, to fall back on */
+	uint32_t era_frozen;
+	struct plan_cost cost; /* of `dirty` */
+	uint64_t last_bytes;
+	uint64_t reserved; /* chunks */
+	unsigned int stalled, attempts;
+};
+
+static void precopy_end(struct snapshot *s)
+{
+	struct precopy *p = s->state;
+
+	if (!p)
+		return;
+	freeze_free(p->freeze);
+	tracker_free(p->tracker);
+	extent_set_done(&p->dirty);
+	extent_set_done(&p->late);
+	free(p);
+	s->state = NULL;
+	s->frozen = false;
+}
+
+/* Look at the mounts as they are now and make their freeze ready. */
+static int precopy_arm(struct snapshot *s, struct err *e)
+{
+	struct precopy *p = s->state;
+	int r;
+
+	freeze_free(TAKE_PTR(p->freeze));
+	r = disk_refresh_mounts(s->disk, e);
+	if (r < 0)
+		return r;
+	return freeze_new(s->disk->mounts, s->disk->n_mounts, s->request->max_freeze_ms, &p->freeze,
+			  e);
+}
+
+static int precopy_check_doubt(struct snapshot *s, struct err *e)
+{
+	struct precopy *p = s->state;
+	struct err why = { 0 };
+
+	if (!tracker_doubt(p->tracker, &why))
+		return 0;
+	return err_set(e, -EIO, "what was written to %s is not known for certain: %s",
+		       s->disk->path, why.text);
+}
+
+static int precopy_track(struct snapshot *s, struct err *e)
+{
+	struct precopy *p = s->state;
+	int r;
+
+	r = tracker_open(s->disk->whole, &p->tracker, e);
+	if (r < 0)
+		return r;
+	if (!tracker_doubt(p->tracker, NULL))
+		return 0;
+	/* an old tracker in doubt is worth nothing to anybody: begin a new one */
+	tracker_free(TAKE_PTR(p->tracker));
+	r = tracker_remove(s->disk->whole, e);
+	if (r >= 0)
+		r = tracker_open(s->disk->whole, &p->tracker, e);
+	return r < 0 ? r : precopy_check_doubt(s, e);
+}
+
+static void precopy_note_freeze(struct snapshot *s)
+{
+	struct precopy *p = s->state;
+	uint64_t us = freeze_duration_ns(p->freeze) / 1000;
+
+	if (us > atomic_load(&s->status->freeze_us))
+		atomic_store(&s->status->freeze_us, us);
+}
+
+/* Step 3: afterwards every older write is on the medium. */
+static int precopy_flush(struct snapshot *s, struct err *e)
+{
+	struct precopy *p = s->state;
+	int r = -ETIME;
+
+	for (unsigned int i = 0; i < STALLED_MAX && r == -ETIME; i++) {
+		r = freeze_sync(p->freeze, e);
+		if (r >= 0)
+			r = freeze_begin(p->freeze, e);
+		if (r >= 0)
+			r = freeze_thaw(p->freeze, e);
+		precopy_note_freeze(s);
+	}
+	return r;
+}
+
+static int precopy_begin(struct snapshot *s, struct err *e)
+{
+	struct precopy *p = calloc(1, sizeof(*p));
+	int r;
+
+	if (!p)
+		return err_oom(e);
+	s->state = p;
+	if (extent_set_reserve(&p->dirty, DIRTY_RESERVE) < 0 ||
+	    extent_set_reserve(&p->late, DIRTY_RESERVE) < 0)
+		return err_oom(e);
+	memset(p->dirty.items, 0, DIRTY_RESERVE * sizeof(*p->dirty.items));
+	memset(p->late.items, 0, DIRTY_RESERVE * sizeof(*p->late.items));
+	r = precopy_track(s, e);
+	if (r < 0)
+		return r;
+	pause_at("tracking");
+	r = tracker_open_era(p->tracker, &p->since, e);
+	if (r >= 0)
+		r = precopy_arm(s, e);
+	if (r >= 0)
+		r = precopy_flush(s, e);
+	if (r >= 0)
+		r = usedmap_make(s->disk, true, &s->map, e);
+	if (r >= 0)
+		pause_at("mapped");
+	return r;
+}
+
+/* The tracker speaks of the whole disk; the source may be a partition of it. Never allocates. */
+static void precopy_to_source(const struct disk *d, struct extent_set *set)
+{
+	uint64_t from = d->whole_offset, to = from + d->size;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < set->count; i++) {
+		uint64_t start = MAX(set->items[i].start, from);
+		uint64_t end = MIN(extent_end(&set->items[i]), to);
+
+		if (start < end)
+			set->items[kept++] = (struct extent){ start - from, end - start };
+	}
+	set->count = kept;
+}
+
+/* Steps 6 and 9: open an era, and find what was written since `since`. */
+static int precopy_look(struct snapshot *s, uint32_t *ret_era, struct err *e)
+{
+	struct precopy *p = s->state;
+	int r;
+
+	r = tracker_open_era(p->tracker, ret_era, e);
+	if (r < 0)
+		return r;
+	p->dirty.count = 0;
+	if (tracker_scan(p->tracker, p->since, &p->dirty) < 0)
+		return err_oom(e);
+	precopy_to_source(s->disk, &p->dirty);
+	p->cost = plan_cost_of(s->plan, &p->dirty);
+	atomic_store(&s->status->dirty, p->cost.bytes);
+	return 0;
+}
+
+/* How long reading `dirty` takes, by what was measured so far. */
+static uint64_t precopy_estimate_ns(const struct snapshot *s, const struct precopy *p)
+{
+	uint64_t rate = s->read_rate ? s->read_rate : 100u << 20;
+
+	return (uint64_t)((double)p->cost.bytes * 1e9 / (double)rate);
+}
+
+enum precopy_choice {
+	CHOICE_READ,
+	CHOICE_FREEZE,
+	CHOICE_GIVE_UP,
+};
+
+static enum precopy_choice precopy_choose(const struct snapshot *s, struct precopy *p)
+{
+	uint64_t estimate = precopy_estimate_ns(s, p);
+	uint64_t allowed = (uint64_t)s->request->max_freeze_ms * 1000000;
+	/* not all of the memory, a quarter of the time: the flush inside FIFREEZE will add to it */
+	bool fits = p->cost.chunks <= s->capacity / 4 * 3 && estimate <= allowed / 4;
+	bool shrunk = p->cost.bytes < p->last_bytes / 4 * 3;
+
+	if (fits && estimate <= MIN(allowed / 8, (uint64_t)QUICK_NS))
+		return CHOICE_FREEZE;
+	p->stalled = shrunk ? 0 : p->stalled + 1;
+	if (p->stalled < STALLED_MAX)
+		return CHOICE_READ;
+	return fits ? CHOICE_FREEZE : CHOICE_GIVE_UP;
+}
+
+static int precopy_hand_out(struct snapshot *s, uint32_t era, const struct extent_set **ret)
+{
+	struct precopy *p = s->state;
+
+	p->since = era;
+	p->last_bytes = p->cost.bytes;
+	*ret = &p->dirty;
+	return 1;
+}
+
+/* Steps 7 to 9. Returns 1 with ranges; s->frozen says whether they are the last. */
+static int precopy_freeze(struct snapshot *s, const struct extent_set **ret, struct err *e)
+{
+	struct precopy *p = s->state;
+	uint32_t era;
+	int r;
+
+	p->attempts++;
+	p->reserved = MIN(s->capacity, MAX(p->cost.chunks * 2, s->capacity / 4));
+	r = s->reserve(s->reserve_ctx, p->reserved, e);
+	if (r >= 0)
+		r = precopy_arm(s, e);
+	if (r >= 0)
+		r = freeze_sync(p->freeze, e);
+	if (r < 0)
+		return r;
+	atomic_store(&s->status->phase, PHASE_FREEZE);
+	r = freeze_begin(p->freeze, e);
+	if (r < 0)
+		return r;
+	s->instant_ns = io_realtime_ns();
+	pause_at("frozen");
+	p->since_before = p->since;
+	r = precopy_look(s, &era, e);
+	if (r >= 0 && p->cost.chunks <= p->reserved && !freeze_expired(p->freeze)) {
+		s->frozen = true;
+		p->era_frozen = era;
+		return precopy_hand_out(s, era, ret);
+	}
+	freeze_thaw(p->freeze, NULL);
+	precopy_note_freeze(s);
+	return r < 0 ? r : precopy_hand_out(s, era, ret);
+}
+
+/* Was anything that we capture written since @era? Never allocates, see DIRTY_RESERVE. */
+static bool precopy_touched(struct snapshot *s, uint32_t era)
+{
+	struct precopy *p = s->state;
+	struct plan_chunk chunk;
+	uint64_t at = 0;
+
+	p->late.count = 0;
+	if (tracker_scan(p->tracker, era, &p->late) < 0)
+		return true;
+	precopy_to_source(s->disk, &p->late);
+	return plan_next(s->plan, &p->late, &at, &chunk);
+}
+
+static uint64_t precopy_region_length(const struct disk *d, uint64_t start)
+{
+	for (size_t i = 0; i < d->layout->n_regions; i++)
+		if (d->layout->regions[i].start == start)
+			return d->layout->regions[i].length;
+	return 0;
+}
+
+/*
+ * What can be promised. A file system that cannot be frozen (vfat) was flushed in its turn; it is as good as
+ * frozen if nothing was written to it from the look before until the end.
+ */
+static const char *precopy_guarantee(const struct snapshot *s)
+{
+	struct precopy *p = s->state;
+
+	for (size_t i = 0; i < s->disk->n_mounts; i++) {
+		const struct disk_mount *m = &s->disk->mounts[i];
+		uint64_t length = m->direct ? precopy_region_length(s->disk, m->start) : 0;
+
+		if (!freeze_unfrozen(p->freeze, i))
+			continue;
+		if (!length || tracker_touched(p->tracker, p->since_before,
+					       s->disk->whole_offset + m->start, length))
+			return "crash-consistent";
+	}
+	return s->disk->n_mounts ? "filesystem-consistent" : "crash-consistent";
+}
+
+/* S3 (d): the same file systems as when we froze? */
+static int precopy_same_mounts(struct snapshot *s, const int *ids, size_t count, struct err *e)
+{
+	int r;
+
+	r = disk_refresh_mounts(s->disk, e);
+	if (r < 0)
+		return r;
+	/* one that went away was flushed by its umount, which we have tracked */
+	for (size_t i = 0; i < s->disk->n_mounts; i++) {
+		bool known = false;
+
+		for (size_t k = 0; k < count; k++)
+			known |= ids[k] == s->disk->mounts[i].mount_id;
+		if (!known)
+			return 0;
+	}
+	return 1;
+}
+
+/* Steps 10 to 12. Returns 0: done; 1: read again; -EAGAIN: this attempt came to nothing. */
+static int precopy_conclude(struct snapshot *s, struct err *e)
+{
+	struct precopy *p = s->state;
+	size_t count = s->disk->n_mounts;
+	_cleanup_free_ int *ids = NULL;
+	bool touched = precopy_touched(s, p->era_frozen);
+	const char *guarantee = precopy_guarantee(s);
+	int r;
+
+	s->frozen = false;
+	r = freeze_thaw(p->freeze, e);
+	precopy_note_freeze(s);
+	pause_at("thawed");
+	if (r < 0)
+		return -EAGAIN;
+	r = precopy_check_doubt(s, e);
+	if (r < 0)
+		return r;
+	if (touched) {
+		err_set(e, -EBUSY, "%s is written to past its file systems, while they stand still",
+			s->disk->path);
+		return -EAGAIN;
+	}
+	ids = calloc(count + 1, sizeof(*ids));
+	if (!ids)
+		return err_oom(e);
+	for (size_t i = 0; i < count; i++)
+		ids[i] = s->disk->mounts[i].mount_id;
+	r = precopy_same_mounts(s, ids, count, e);
+	if (r < 0)
+		return r;
+	if (r == 0) {
+		err_set(e, -EBUSY, "a file system of %s was mounted meanwhile", s->disk->path);
+		return -EAGAIN;
+	}
+	s->guarantee = guarantee;
+	return 0;
+}
+
+static int precopy_give_up(struct snapshot *s, struct err *e)
+{
+	struct precopy *p = s->state;
+
+	return err_set(e, -EBUSY,
+		       "%s is written to faster than it can be read again: %" PRIu64
+		       " MiB in %" PRIu64
+		       " chunks are left after %u passes, too much for --max-freeze %u ms; "
+		       "allow more, or capture at a quieter time",
+		       s->disk->path, p->cost.bytes >> 20, p->cost.chunks,
+		       atomic_load(&s->status->passes), s->request->max_freeze_ms);
+}
+
+static int precopy_next(struct snapshot *s, const struct extent_set **ret, struct err *e)
+{
+	struct precopy *p = s->state;
+	uint32_t era;
+	int r;
+
+	if (s->frozen) {
+		r = precopy_conclude(s, e);
+		if (r != -EAGAIN)
+			return r;
+		if (p->attempts >= ATTEMPTS_MAX)
+			return err_prefix(e, "gave up after %u freezes", p->attempts);
+		/* what was read while things moved counts as not read */
+		p->since = p->since_before;
+	}
+	r = freeze_sync(p->freeze, e);
+	if (r >= 0)
+		r = precopy_look(s, &era, e);
+	if (r >= 0)
+		r = precopy_check_doubt(s, e);
+	if (r < 0)
+		return r;
+	switch (precopy_choose(s, p)) {
+	case CHOICE_FREEZE:
+		return precopy_freeze(s, ret, e);
+	case CHOICE_GIVE_UP:
+		return precopy_give_up(s, e);
+	default:
+		atomic_store(&s->status->phase, PHASE_REREAD);
+		return precopy_hand_out(s, era, ret);
+	}
+}
+
+const struct snapshot_ops snapshot_precopy = {
+	.name = "precopy",
+	.begin = precopy_begin,
+	.next = precopy_next,
+	.end = precopy_end,
+};

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* image_file - an image named on the command line, opened for show, verify and restore. */
+#pragma once
+
+#include <stdint.h>
+
+#include "lib/base/err.h"
+#include "lib/image/image_reader.h"
+
+struct image_file {
+	const char *path; /* borrowed */
+	int fd;
+	struct image_reader *reader;
+	const struct manifest *manifest; /* the reader's */
+};
+#define IMAGE_FILE_NONE      \
+	{                    \
+		.fd = -EBADF \
+	}
+
+/* A regular file ("-" is refused with the reason); -EBADMSG when it is damaged or no image. */
+int image_file_open(const char *path, struct image_file *ret, struct err *e);
+/* Accepts IMAGE_FILE_NONE. */
+void image_file_done(struct image_file *f);
+
+/* "2024-05-01 13:37:00 UTC" of nanoseconds since 1970; "unknown" for 0. Returns @buf of @size bytes. */
+char *image_file_time(uint64_t realtime_ns, char *buf, size_t size);
+/* How @disk_bytes compare with @stored_bytes: "3.2 : 1". Returns @buf of @size bytes. */
+char *image_file_ratio(uint64_t disk_bytes, uint64_t stored_bytes, char *buf, size_t size);

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "ctl/image_file.h"
+#include "ctl/render.h"
+#include "ctl/verb.h"
+#include "lib/base/io.h"
+#include "lib/image/verify.h"
+
+static const char verify_help[] =
+	"Usage: ambroctl verify [OPTION]… IMAGE\n"
+	"Read a whole image, decode every chunk and compare it with its SHA-256. Nothing is written.\n"
+	"\n"
+	"      --threads N  workers (default: one per CPU)\n"
+	"      --json       the result is one object\n"
+	"  -h, --help       this text\n"
+	"\n"
+	"Exit codes: 0 all is well; 1 failed; 2 wrong command line; 3 the image is damaged, or is none;\n"
+	"130 interrupted.\n";
+
+#define VERIFY_OPTION_THREADS VERB_OPTION_OWN
+#define VERIFY_THREADS_MAX    256
+
+static void verify_progress(void *ctx, uint64_t done, uint64_t total)
+{
+	struct render_progress p = { .phase = "verify", .done = done, .total = total };
+
+	render_bar_update(ctx, &p);
+}
+
+static int verify_print_json(const struct image_file *f, const struct verify_result *v,
+			     uint64_t elapsed_ns, bool ok)
+{
+	double seconds = (double)elapsed_ns / 1e9;
+	json_t *o;
+
+	o = json_pack("{s:o, s:b, s:I, s:I, s:I, s:I, s:f, s:I}", "image",
+		      render_json_string(f->path), "ok", ok, "chunks", (json_int_t)v->chunks,
+		      "data_chunks", (json_int_t)v->data_chunks, "plain_bytes",
+		      (json_int_t)v->plain_bytes, "damaged_chunks", (json_int_t)v->damaged_chunks,
+		      "seconds", seconds, "rate",
+		      (json_int_t)(seconds > 0 ? (double)v->plain_bytes / seconds : 0));
+	if (o && !ok) {
+		json_object_set_new(o, "first_offset", json_integer((json_int_t)v->first_offset));
+		json_object_set_new(o, "first_damage", render_json_string(v->first_damage));
+	}
+	return render_json(o, stdout);
+}
+
+static void verify_print(const struct image_file *f, const struct verify_result *v,
+			 uint64_t elapsed_ns)
+{
+	char size[RENDER_MAX], rate[RENDER_MAX], time[RENDER_MAX], path[1024];
+
+	printf("%s: OK, %" PRIu64 " chunks, %" PRIu64 " with data (%s), in %s (%s)\n",
+	       render_safe(f->path, path, sizeof(path)), v->chunks, v->data_chunks,
+	       render_size(v->plain_bytes, size),
+	       render_seconds((elapsed_ns + 500000000) / 1000000000, time),
+	       render_rate((uint64_t)((double)v->plain_bytes * 1e9 / (double)MAX(elapsed_ns, 1u)),
+			   rate));
+}
+
+static int verify_run(const char *path, unsigned int threads, struct err *e)
+{
+	_cleanup_(image_file_done) struct image_file f = IMAGE_FILE_NONE;
+	struct cancel *c = verb_catch_signals();
+	struct verify_result v = { 0 };
+	struct render_bar bar;
+	uint64_t begun;
+	int r;
+
+	r = image_file_open(path, &f, e);
+	if (r < 0)
+		return r;
+	begun = io_now_ns();
+	render_bar_begin(&bar, arg_json ? RENDER_BAR_NONE : RENDER_BAR_AUTO);
+	r = image_verify(f.reader, threads, c, verify_progress, &bar, &v, e);
+	render_bar_end(&bar);
+	if (r < 0 && r != -EBADMSG)
+		return err_prefix(e, "%s", path);
+	begun = io_now_ns() - begun;
+	if (arg_json && verify_print_json(&f, &v, begun, r == 0) < 0)
+		return err_set(e, -EIO, "cannot write the result");
+	if (r == 0 && !arg_json)
+		verify_print(&f, &v, begun);
+	if (r == -EBADMSG)
+		return err_set(e, r,
+			       "%s is damaged: %" PRIu64 " of %" PRIu64
+			       " chunks cannot be restored; the first: %s",
+			       path, v.damaged_chunks, v.chunks,
+			       *v.first_damage ? v.first_damage : e->text);
+	return r;
+}
+
+int verb_verify(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "threads", required_argument, NULL, VERIFY_OPTION_THREADS },
+		VERB_OPTIONS,
+	};
+	uint64_t threads = 0;
+	struct err e = { 0 };
+	int c, code;
+
+	while ((c = verb_getopt(argc, argv, "", options, verify_help, &code)) >= 0) {
+		if (c == VERB_GETOPT_RETURN)
+			return code;
+		if (verb_parse_u64("verify", "--threads", optarg, 1, VERIFY_THREADS_MAX, &threads) <
+		    0)
+			return VERB_USAGE;
+	}
+	if (argc - optind != 1)
+		return verb_usage("verify", "one image, please");
+	if (verify_run(argv[optind], (unsigned int)threads, &e) < 0)
+		return verb_fail("verify", &e);
+	return VERB_OK;
+}
