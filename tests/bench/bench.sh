@@ -1,0 +1,175 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# bench.sh - we and the peers on the same disks: an offline ext4 of a real system with stale free space, a
+# disk of zeros, and one of noise. Rounds are interleaved, every other one in reverse order; medians are
+# printed as Markdown. Everything is in memory, so this measures programs, not disks.
+#
+# BENCH_ROUNDS (5), BENCH_DISKS ("system zeros noise"), BENCH_MIB (size of zeros and noise: 1024).
+# shellcheck disable=SC2016 # commands are text here, run later by sh -c
+. "$(dirname "$0")/../lib/functions.sh"
+
+require_root
+require zstd jq partclone.ext4 partclone.restore qemu-img python3 mkfs.ext4
+rounds=${BENCH_ROUNDS:-5}
+read -ra disks <<<"${BENCH_DISKS:-system zeros noise}"
+small=${BENCH_MIB:-1024}
+results=$scratch/results
+[[ $scratch == /dev/shm/* ]] || say "note: not in memory; disk speeds will be in the figures"
+
+# ---- the disks ---------------------------------------------------------------------------------------
+
+# about 1.2 GiB of this system in an ext4 of 3 GiB, and as much free space that once held something
+make_system() {
+	truncate -s 3G "$1"
+	mkfs.ext4 -q -F "$1"
+	mount_at "$1" "$scratch/mnt" -o loop
+	fill "$scratch/mnt/stale" 850 6
+	fill "$scratch/mnt/system" 1150 0
+	sync
+	rm -r "$scratch/mnt/stale"
+	umount_at "$scratch/mnt"
+}
+# fill DIR MIB SKIP: whole directories' worth of /usr, /etc, /var in order, leaving out every SKIPth file
+fill() {
+	mkdir -p "$1"
+	find /usr /etc /opt -xdev -type f -size -64M -printf '%s %p\n' 2>/dev/null | sort -k2 |
+		awk -v most=$(($2 << 20)) -v skip="$3" '
+			skip && NR % skip == 0 { next }
+			{ n += $1; if (n > most) exit; sub(/^[0-9]+ /, ""); print }' |
+		tar -cf - --no-recursion -T - 2>/dev/null | tar -xf - -C "$1"
+}
+make_zeros() { truncate -s "${small}M" "$1"; }
+make_noise() { head -c "${small}M" /dev/urandom >"$1"; }
+
+# ---- the contestants: capture $DEV -> $OUT, restore $OUT -> $BACK; run by sh -c ---------------------------
+
+contestants=(ambrotype zstd partclone partclone-a0 qcow2)
+declare -A title=(
+	[ambrotype]='ambrotype'
+	[zstd]='`zstd -1 -T2` of the raw device'
+	[partclone]='`partclone.ext4 -c` \| `zstd -1 -T2`'
+	[partclone-a0]='same, without checksums (`-a 0`)'
+	[qcow2]='`qemu-img convert -c`, zstd'
+) capture=(
+	[ambrotype]='"$CTL" capture "$DEV" -o "$OUT"'
+	[zstd]='zstd -1 -T2 -q -f "$DEV" -o "$OUT"'
+	[partclone]='partclone.ext4 -c -s "$DEV" -L "$LOG" -o - | zstd -1 -T2 -q -f -o "$OUT"'
+	[partclone-a0]='partclone.ext4 -c -a 0 -s "$DEV" -L "$LOG" -o - | zstd -1 -T2 -q -f -o "$OUT"'
+	[qcow2]='qemu-img convert -c -O qcow2 -o compression_type=zstd -f raw "$DEV" "$OUT"'
+) restore=(
+	[ambrotype]='"$CTL" restore "$OUT" "$BACK" --yes'
+	[zstd]='zstd -dq -f --sparse "$OUT" -o "$BACK"'
+	[partclone]='zstd -dcq "$OUT" | partclone.restore -C -s - -L "$LOG" -O "$BACK"'
+	[partclone-a0]='zstd -dcq "$OUT" | partclone.restore -C -s - -L "$LOG" -O "$BACK"'
+	[qcow2]='qemu-img convert -f qcow2 -O raw "$OUT" "$BACK"'
+)
+# takes_part CONTESTANT DISK
+takes_part() { [[ $1 != partclone* || $2 == system ]]; }
+
+# measure DISK CONTESTANT capture|restore COMMAND: appends "disk contestant what wall cpu size" to $results.
+# CPU of children counts, and that of the agent, which does ours.
+measure() {
+	python3 - "$agent_pid" "$results" "$1" "$2" "$3" "$4" <<'PYTHON'
+import os, resource, subprocess, sys, time
+agent, results, *row, command = sys.argv[1:]
+
+def agent_cpu():
+    f = open(f'/proc/{agent}/stat').read().rsplit(')', 1)[1].split()
+    return sum(int(x) for x in f[11:15]) / os.sysconf('SC_CLK_TCK')
+
+agent_before, began = agent_cpu(), time.monotonic()
+done = subprocess.run(['bash', '-o', 'pipefail', '-c', command], capture_output=True)
+wall = time.monotonic() - began
+if done.returncode:
+    sys.exit(f'{command}: {done.stderr.decode(errors="replace")[-500:]}')
+time.sleep(0.05)
+u = resource.getrusage(resource.RUSAGE_CHILDREN)
+cpu = u.ru_utime + u.ru_stime + agent_cpu() - agent_before
+size = os.stat(os.environ['OUT']).st_size
+print(*row, f'{wall:.3f} {cpu:.3f} {size}', file=open(results, 'a'))
+PYTHON
+}
+
+# correct DISK CONTESTANT: what came back is the disk; for those who leave free space out, where it is in use
+correct() {
+	case $2 in
+	zstd | qcow2) cmp "$DEV" "$BACK" ;;
+	*)
+		if [[ $1 == system ]]; then
+			e2fsck -fn "$BACK" >/dev/null 2>&1 && mount_at "$BACK" "$scratch/back" -o ro,loop &&
+				{ [[ -s $scratch/system.sums ]] || sums_of_source; } &&
+				sums "$scratch/back" | cmp - "$scratch/system.sums" && umount_at "$scratch/back"
+		else
+			cmp "$DEV" "$BACK"
+		fi
+		;;
+	esac || fail "$2: what came back of '$1' is not what was there"
+}
+sums_of_source() {
+	mount_at "$DEV" "$scratch/mnt" -o ro,noload
+	sums "$scratch/mnt" >"$scratch/system.sums"
+	umount_at "$scratch/mnt"
+}
+
+# one DISK CONTESTANT ROUND
+one() {
+	takes_part "$2" "$1" || return 0
+	export OUT=$scratch/out BACK=$scratch/back.raw LOG=$scratch/partclone.log
+	rm -f "$OUT" "$BACK"
+	measure "$1" "$2" capture "${capture[$2]}"
+	[[ $2 != partclone* ]] || truncate -s "$(blockdev --getsize64 "$DEV")" "$BACK"
+	measure "$1" "$2" restore "${restore[$2]}"
+	(($3 > 1)) || correct "$1" "$2"
+	rm -f "$OUT" "$BACK"
+}
+
+# ---- the rounds ----------------------------------------------------------------------------------------
+
+export CTL=$O/ambroctl DEV
+agent_start
+for d in "${disks[@]}"; do
+	"make_$d" "$scratch/$d"
+	loop_make "$scratch/$d"
+	DEV=$loop
+	for ((round = 1; round <= rounds; round++)); do
+		say "$d: round $round of $rounds"
+		for ((i = 0; i < ${#contestants[@]}; i++)); do
+			one "$d" "${contestants[$((round % 2 ? i : ${#contestants[@]} - 1 - i))]}" "$round"
+		done
+	done
+	rm -f "$scratch/system.sums"
+done
+
+# ---- the table -------------------------------------------------------------------------------------------
+
+printf '%s, %d CPUs (%s), Linux %s, %d rounds, median (min)\n' "$(date -u +%F)" "$(nproc)" \
+	"$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)" "$(uname -r)" "$rounds"
+printf '%s; %s; %s\n' "$(zstd --version | grep -o 'v[0-9.]*' | sed 's/^/zstd /')" \
+	"$(partclone.ext4 -v 2>&1 | head -n 1)" "$(qemu-img --version | head -n 1 | cut -d' ' -f 1-3)"
+for d in "${disks[@]}"; do
+	printf '\n**%s**: %d MiB%s\n\n' "$d" $(($(stat -c %s "$scratch/$d") >> 20)) \
+		"$([[ $d != system ]] || echo ', an ext4 with files of this system and stale free space')"
+	echo '| | capture, s | CPU, s | image, MiB | against ours | restore, s | CPU, s |'
+	echo '|---|---|---|---|---|---|---|'
+	for c in "${contestants[@]}"; do
+		takes_part "$c" "$d" || continue
+		python3 - "$results" "$d" "$c" "${title[$c]}" <<'PYTHON'
+import statistics, sys
+results, disk, who, title = sys.argv[1:]
+rows = [line.split() for line in open(results)]
+
+def figures(who, what, column):
+    return [float(r[column]) for r in rows if r[:3] == [disk, who, what]]
+
+def shown(what, column):
+    f = figures(who, what, column)
+    return f'{statistics.median(f):.2f} ({min(f):.2f})'
+
+size = statistics.median(figures(who, 'capture', 5))
+ours = statistics.median(figures('ambrotype', 'capture', 5))
+print('|', ' | '.join([title, shown('capture', 3), shown('capture', 4), f'{size / 2**20:.1f}',
+                       f'{size / ours:.2f}', shown('restore', 3), shown('restore', 4)]), '|')
+PYTHON
+	done
+done

@@ -1,0 +1,122 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# run.sh TIER… - run the tests of these tiers: style, unit, fuzz, integration.
+#
+# O names the object directory (build/rel), TESTS=GLOB picks tests by name. One line per test on the
+# way; the last line is always "N passed, N failed, N skipped". Logs are in $O/logs.
+
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+export O=${O:-build/rel}
+export LC_ALL=C
+logs=$O/logs
+mkdir -p "$logs"
+passed=0 failed=0 skipped=0
+
+selected() {
+	# shellcheck disable=SC2254 # it is a pattern
+	case $1 in ${TESTS:-*}) return 0 ;; esac
+	return 1
+}
+
+# report WORD NAME [SECONDS] [REASON]
+report() { printf '  %-4s  %-44s %6s%s\n' "$1" "$2" "${3:+${3}s}" "${4:+  $4}"; }
+
+# seconds_since MICROSECONDS: with one decimal.
+seconds_since() {
+	local us=$((${EPOCHREALTIME/./} - $1))
+	printf '%d.%d' $((us / 1000000)) $((us / 100000 % 10))
+}
+
+show_tail() {
+	tail -n 40 "$1" | sed 's/^/        | /'
+}
+
+# run NAME CMD…: one program that is one test.
+run() {
+	local name=$1 log=$logs/$1.log began=${EPOCHREALTIME/./} status=0
+	shift
+	selected "$name" || return 0
+	"$@" >"$log" 2>&1 </dev/null || status=$?
+	local took
+	took=$(seconds_since "$began")
+	case $status in
+	0) report ok "$name" "$took" && passed=$((passed + 1)) ;;
+	77)
+		report skip "$name" "$took" "$(grep '^skipped: ' "$log" | tail -n 1 | cut -c 10-)"
+		skipped=$((skipped + 1))
+		;;
+	*)
+		report FAIL "$name" "$took" "$( ((status == 124 || status == 137)) && echo 'timed out')"
+		show_tail "$log"
+		failed=$((failed + 1))
+		;;
+	esac
+}
+
+# run_cmocka PROGRAM: its tests are counted one by one.
+run_cmocka() {
+	local name log began=${EPOCHREALTIME/./} status=0 p f s took
+	name=$(basename "$1") log=$logs/$(basename "$1").log
+	selected "$name" || return 0
+	timeout -k 20 300 "$1" >"$log" 2>&1 </dev/null || status=$?
+	p=$(count_of PASSED "$log") f=$(count_of FAILED "$log") s=$(count_of SKIPPED "$log")
+	((status == 77 && p + f + s == 0)) && s=1
+	((status != 0 && status != 77 && f == 0)) && f=1
+	((status == 0 && p + f + s == 0)) && p=1
+	took=$(seconds_since "$began")
+	if ((f > 0)); then
+		report FAIL "$name" "$took" "$p of $((p + f + s))" && show_tail "$log"
+	elif ((p > 0)); then
+		report ok "$name" "$took" "$p tests"
+	else
+		report skip "$name" "$took" "$(grep '^skipped: ' "$log" | tail -n 1 | cut -c 10-)"
+	fi
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+}
+# CMocka closes with "[  PASSED  ] 12 test(s).", once for each group.
+count_of() {
+	sed -n "s/^\[  *$1  *\] \([0-9][0-9]*\) test(s).*/\1/p" "$2" | awk '{ n += $1 } END { print n + 0 }'
+}
+
+tier_style() {
+	local check
+	for check in layers format shell tidy; do
+		run "style-$check" timeout -k 20 1800 tests/check/style.sh "$check"
+	done
+}
+
+tier_unit() {
+	local t
+	for t in "$O"/tests/unit/test-*; do
+		[[ -f $t && -x $t && $t != *.* ]] && run_cmocka "$t"
+	done
+}
+
+tier_fuzz() {
+	local t corpus
+	for t in "$O"/tests/fuzz/fuzz-*; do
+		[[ -f $t && -x $t && $t != *.* ]] || continue
+		corpus=tests/fuzz/corpus/$(basename "$t" | cut -c 6-)
+		[[ -d $corpus ]] && run "$(basename "$t")" timeout -k 20 300 "$t" "$corpus"
+	done
+}
+
+tier_integration() {
+	local t
+	for t in tests/integration/*.sh; do
+		[[ -f $t ]] && run "$(basename "$t" .sh)" timeout -k 20 300 bash "$t"
+	done
+}
+
+for tier; do
+	case $tier in
+	style | unit | fuzz | integration) ;;
+	*) echo "run.sh: no tier $tier" >&2 && exit 2 ;;
+	esac
+	printf '%s\n' "$tier"
+	"tier_$tier"
+done
+printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+((failed == 0))
