@@ -82,12 +82,14 @@ static int capture_choose(struct capture *c, struct err *e)
 		strategy = d->in_use && !d->is_file ? CAPTURE_PRECOPY : CAPTURE_OFFLINE;
 	if (strategy == CAPTURE_PRECOPY && d->is_file)
 		return err_set(e, -EINVAL, "%s is a file: it is captured offline", d->path);
-	if (strategy == CAPTURE_OFFLINE && d->is_file && d->in_use)
+	if (strategy == CAPTURE_OFFLINE && d->is_file && d->in_use) {
 		return err_set(e, -EBUSY, "%s is in use as a loop device: capture that device",
 			       d->path);
-	if (strategy == CAPTURE_PRECOPY && d->zoned)
+	}
+	if (strategy == CAPTURE_PRECOPY && d->zoned) {
 		return err_set(e, -ENOTSUP, "%s is a zoned device, which cannot be tracked",
 			       d->path);
+	}
 	c->snapshot = (struct snapshot){
 		.ops = strategy == CAPTURE_PRECOPY ? &snapshot_precopy : &snapshot_offline,
 		.disk = c->disk,
@@ -107,21 +109,23 @@ static int capture_open(struct capture *c, struct err *e)
 	if (r < 0)
 		return r;
 	atomic_store(&c->status->disk_size, c->disk->size);
-	if (!c->disk->size)
+	if (!c->disk->size) {
 		return err_set(e, -EINVAL, "%s is empty: there is nothing to capture",
 			       c->disk->path);
+	}
 	r = output_open(&c->output, c->request->output_fd, c->cancel, e);
 	if (r < 0)
 		return r;
 	r = capture_choose(c, e);
 	if (r < 0)
 		return r;
-	if (disk_holds_fd(c->disk, c->request->output_fd))
+	if (disk_holds_fd(c->disk, c->request->output_fd)) {
 		return err_set(
 			e, -EXDEV,
 			"the image would lie on %s, the disk that is captured: write it to another "
 			"disk, or through a pipe to another machine",
 			c->disk->path);
+	}
 	return 0;
 }
 
@@ -165,9 +169,10 @@ static uint64_t capture_frozen_bytes(void)
 	uint64_t kib = 0;
 	char line[128];
 
-	while (f && fgets(line, sizeof(line), f))
+	while (f && fgets(line, sizeof(line), f)) {
 		if (strncmp(line, "MemAvailable:", 13) == 0)
 			kib = strtoull(line + 13, NULL, 10);
+	}
 	return MIN(MAX(kib * 1024 / 4, FROZEN_BYTES_MIN), FROZEN_BYTES_MAX);
 }
 

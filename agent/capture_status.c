@@ -29,10 +29,11 @@ const char *capture_strategy_name(enum capture_strategy s)
 
 int capture_strategy_parse(const char *text, enum capture_strategy *ret)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(strategy_names); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(strategy_names); i++) {
 		if (strcmp(text, strategy_names[i]) == 0) {
 			*ret = (enum capture_strategy)i;
 			return 0;
 		}
+	}
 	return -EINVAL;
 }

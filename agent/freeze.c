@@ -107,9 +107,10 @@ static int freeze_open_mount(struct freeze *f, const struct disk_mount *m, struc
 	struct freeze_mount *mount = &f->mounts[f->count];
 
 	mount->fd = open(m->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	if (mount->fd < 0)
+	if (mount->fd < 0) {
 		return err_set_errno(e, -errno, "cannot open the mount point %s to freeze it",
 				     m->path);
+	}
 	f->count++;
 	mount->read_only = m->read_only;
 	mount->path = strdup(m->path);
@@ -160,10 +161,12 @@ void freeze_free(struct freeze *f)
 
 int freeze_sync(struct freeze *f, struct err *e)
 {
-	for (size_t i = 0; i < f->count; i++)
-		if (syncfs(f->mounts[i].fd) < 0)
+	for (size_t i = 0; i < f->count; i++) {
+		if (syncfs(f->mounts[i].fd) < 0) {
 			return err_set_errno(e, -errno, "cannot flush the file system on %s",
 					     f->mounts[i].path);
+		}
+	}
 	return 0;
 }
 
@@ -172,9 +175,10 @@ static int freeze_one(struct freeze *f, size_t i, struct err *e)
 	struct freeze_mount *m = &f->mounts[i];
 	atomic_int *state = &f->guardian.page->state[i];
 
-	if (freeze_expired(f))
+	if (freeze_expired(f)) {
 		return err_set(e, -ETIME, "freezing took longer than allowed (%u ms)",
 			       (unsigned int)(f->max_ns / 1000000));
+	}
 	atomic_store(state, GUARDIAN_FREEZING);
 	if (ioctl(m->fd, FIFREEZE, 0) == 0) {
 		atomic_store(state, GUARDIAN_FROZEN);
@@ -224,17 +228,19 @@ int freeze_thaw(struct freeze *f, struct err *e)
 
 		if (atomic_load(state) != GUARDIAN_FROZEN)
 			continue;
-		if (ioctl(f->mounts[i].fd, FITHAW, 0) < 0 && r == 0)
+		if (ioctl(f->mounts[i].fd, FITHAW, 0) < 0 && r == 0) {
 			r = err_set(e, -EINVAL, "%s was thawed by somebody else meanwhile",
 				    f->mounts[i].path);
+		}
 		atomic_store(state, GUARDIAN_THAWED);
 	}
 	f->duration_ns = io_now_ns() - f->begin_ns;
-	if (freeze_expired(f))
+	if (freeze_expired(f)) {
 		r = err_set(
 			e, -ETIME,
 			"the file systems were thawed after %u ms, before the last read was done",
 			(unsigned int)(f->max_ns / 1000000));
+	}
 	atomic_store(&f->guardian.page->deadline_ns, 0);
 	guardian_wake(&f->guardian);
 	munlockall();

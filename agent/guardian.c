@@ -27,8 +27,6 @@
 
 #define RCU_EXPEDITED_PATH "/sys/kernel/rcu_expedited"
 
-extern char **environ;
-
 int guardian_rcu_restore(void)
 {
 	return io_write_text(RCU_EXPEDITED_PATH, "0\n");
@@ -74,7 +72,7 @@ int guardian_main(void)
 		return 1;
 	/* a service manager that stops the agent signals its whole group: we outlive that */
 	sigfillset(&all);
-	sigprocmask(SIG_BLOCK, &all, NULL);
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
 	mlockall(MCL_CURRENT);
 	/* whoever is killed for memory, not the one who can thaw */
 	io_write_text("/proc/self/oom_score_adj", "-1000\n");
@@ -158,10 +156,11 @@ int guardian_start(struct guardian *g, const int *fds, uint32_t count, struct er
 	char byte;
 
 	*g = (struct guardian){ .socket = -EBADF };
-	if (count > GUARDIAN_MOUNTS_MAX)
+	if (count > GUARDIAN_MOUNTS_MAX) {
 		return err_set(e, -E2BIG,
 			       "%u file systems are mounted on one disk, at most %u can be frozen",
 			       count, GUARDIAN_MOUNTS_MAX);
+	}
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_set_errno(e, -errno, "cannot make the guardian's socket");
 	g->socket = pair[0];
@@ -172,7 +171,7 @@ int guardian_start(struct guardian *g, const int *fds, uint32_t count, struct er
 		return err_set_errno(e, page_fd, "cannot make the guardian's shared page");
 	}
 	r = guardian_spawn(g, theirs, page_fd, fds, count);
-	theirs = close_fd(theirs);
+	close_fd(TAKE_FD(theirs));
 	if (r == 0)
 		r = io_read_all(g->socket, &byte, 1);
 	if (r < 0) {

@@ -205,9 +205,10 @@ static int writer_cover(struct pipeline *p, uint32_t region, uint64_t index, str
 	while (r >= 0 && p->at_region < region) {
 		uint64_t chunks = writer_region_chunks(p, p->at_region);
 
-		if (p->at_index < chunks)
+		if (p->at_index < chunks) {
 			r = writer_run(p, p->at_region, p->at_index, chunks - p->at_index,
 				       CHUNK_FREE, e);
+		}
 		p->at_region++;
 		p->at_index = 0;
 	}
@@ -455,9 +456,10 @@ int pipeline_reserve(struct pipeline *p, unsigned int slots, struct err *e)
 {
 	size_t base = (size_t)p->set.base_slots * p->set.chunk_size;
 
-	if (slots > p->set.slots)
+	if (slots > p->set.slots) {
 		return err_set(e, -E2BIG, "%u chunks do not fit into memory at once (%u do)", slots,
 			       p->set.slots);
+	}
 	slots = MAX(slots, p->set.base_slots);
 	if (slots > p->set.base_slots) {
 		size_t more = (size_t)slots * p->set.chunk_size - base;

@@ -123,10 +123,11 @@ static uint32_t plan_region_at(const struct layout *l, uint64_t at)
 	while (low < high) {
 		size_t mid = low + (high - low) / 2;
 
-		if (l->regions[mid].start + l->regions[mid].length <= at)
+		if (l->regions[mid].start + l->regions[mid].length <= at) {
 			low = mid + 1;
-		else
+		} else {
 			high = mid;
+		}
 	}
 	return (uint32_t)low;
 }

@@ -46,10 +46,11 @@ int reader_new(const struct reader_settings *settings, struct reader **ret, stru
 		return err_oom(e);
 	r->set = *settings;
 	n = io_uring_queue_init(READER_DEPTH, &r->ring, 0);
-	if (n == -ENOSYS || n == -EPERM)
+	if (n == -ENOSYS || n == -EPERM) {
 		return err_set(
 			e, -ENOSYS,
 			"this kernel does not let us use io_uring (is kernel.io_uring_disabled set?)");
+	}
 	if (n < 0)
 		return err_set_errno(e, n, "cannot set up io_uring");
 	r->ring_up = true;
@@ -106,12 +107,13 @@ static int reader_retry(struct reader *r, const struct read_request *q, int erro
 		n = reader_block(r, slot->plain + at, len, place);
 		if (n >= 0)
 			continue;
-		if (!r->set.ignore_errors)
+		if (!r->set.ignore_errors) {
 			return err_set_errno(
 				e, n,
 				"cannot read %s at byte %" PRIu64 " (sector %" PRIu64
 				"); --ignore-read-errors records such places and goes on",
 				r->set.name, place, place / 512);
+		}
 		memset(slot->plain + at, 0, len);
 		slot->unreadable += len;
 		if (extent_set_add(&r->bad, place, len) < 0)
@@ -131,10 +133,11 @@ static void reader_chunk_complete(struct reader *r, struct pipeline_slot *slot)
 	for (uint32_t b = 0; b < blocks; b++) {
 		uint32_t at = b * PLAN_BLOCK, len = MIN(PLAN_BLOCK, c->length - at);
 
-		if (plan_chunk_block(c, b))
+		if (plan_chunk_block(c, b)) {
 			bytes += len;
-		else
+		} else {
 			memset(slot->plain + at, 0, len);
+		}
 	}
 	slot->bad = slot->unreadable >= bytes;
 	atomic_fetch_add(&r->set.status->read, bytes);
@@ -159,9 +162,9 @@ static int reader_reap(struct reader *r, bool wait, struct err *e)
 	unsigned int head, n = 0;
 	int result;
 
-	do
+	do {
 		result = wait ? io_uring_submit_and_wait(&r->ring, 1) : io_uring_submit(&r->ring);
-	while (result == -EINTR);
+	} while (result == -EINTR);
 	if (result < 0)
 		return err_set_errno(e, result, "cannot submit reads");
 	reader_busy(r);
@@ -202,10 +205,11 @@ static int reader_start(struct reader *r, struct pipeline_slot *slot, uint32_t o
 	number = r->free[--r->n_free];
 	r->requests[number] = (struct read_request){ slot, offset, length };
 	sqe = io_uring_get_sqe(&r->ring); /* as many as requests: never NULL */
-	if (r->fixed && buffer + whole <= r->buffers + r->fixed_bytes)
+	if (r->fixed && buffer + whole <= r->buffers + r->fixed_bytes) {
 		io_uring_prep_read_fixed(sqe, r->set.fd, buffer, whole, place, 0);
-	else
+	} else {
 		io_uring_prep_read(sqe, r->set.fd, buffer, whole, place);
+	}
 	io_uring_sqe_set_data64(sqe, number);
 	return 0;
 }
@@ -215,9 +219,10 @@ static uint32_t reader_run_end(const struct plan_chunk *c, uint32_t b, uint32_t 
 {
 	uint32_t end = b + 1, limit = MIN(blocks, b + READER_MAX_BYTES / PLAN_BLOCK);
 
-	for (uint32_t i = end; i < limit && i - end <= READER_GAP_BLOCKS; i++)
+	for (uint32_t i = end; i < limit && i - end <= READER_GAP_BLOCKS; i++) {
 		if (plan_chunk_block(c, i))
 			end = i + 1;
+	}
 	return end;
 }
 

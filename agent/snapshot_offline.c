@@ -42,12 +42,13 @@ static int offline_hold(struct snapshot *s, struct offline *o, struct err *e)
 	o->exclusive_fd = open(s->disk->path, O_RDONLY | O_EXCL | O_CLOEXEC | O_NONBLOCK);
 	if (o->exclusive_fd >= 0)
 		return 0;
-	if (errno == EBUSY)
+	if (errno == EBUSY) {
 		return err_set(
 			e, -EBUSY,
 			"%s is in use (mounted, swapped on, or part of a volume); the offline "
 			"strategy needs it for itself, use --strategy precopy",
 			s->disk->path);
+	}
 	return err_set_errno(e, -errno, "cannot open %s for ourselves", s->disk->path);
 }
 
@@ -80,9 +81,10 @@ static int offline_next(struct snapshot *s, const struct extent_set **ret, struc
 		if (fstat(s->disk->fd, &now) < 0)
 			return err_set_errno(e, -errno, "cannot look at %s", s->disk->path);
 		if (now.st_size != o->before.st_size ||
-		    memcmp(&now.st_mtim, &o->before.st_mtim, sizeof(now.st_mtim)) != 0)
+		    memcmp(&now.st_mtim, &o->before.st_mtim, sizeof(now.st_mtim)) != 0) {
 			return err_set(e, -EBUSY, "%s was changed while it was read",
 				       s->disk->path);
+		}
 	}
 	s->guarantee = "offline";
 	return 0;

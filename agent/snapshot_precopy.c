@@ -290,9 +290,10 @@ static bool precopy_touched(struct snapshot *s, uint32_t era)
 
 static uint64_t precopy_region_length(const struct disk *d, uint64_t start)
 {
-	for (size_t i = 0; i < d->layout->n_regions; i++)
+	for (size_t i = 0; i < d->layout->n_regions; i++) {
 		if (d->layout->regions[i].start == start)
 			return d->layout->regions[i].length;
+	}
 	return 0;
 }
 

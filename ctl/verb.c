@@ -54,6 +54,7 @@ int verb_exit_of(int code)
 	case EEXIST:
 	case EISDIR:
 	case ETXTBSY:
+	case EXDEV: /* the image would lie on its own source */
 		return VERB_REFUSED;
 	case EACCES:
 	case EPERM:

@@ -90,7 +90,7 @@ int verb_usage(const char *verb, const char *format, ...) __attribute__((format(
 /* Say @e->text and return the exit code for @e->code. */
 int verb_fail(const char *verb, const struct err *e);
 /*
- * -EBADMSG: damaged; -EBUSY, -EEXIST, -EISDIR, -ETXTBSY: refused; -EACCES, -EPERM: denied; -ENOTCONN: no agent;
+ * -EBADMSG: damaged; -EBUSY, -EEXIST, -EISDIR, -ETXTBSY, -EXDEV: refused; -EACCES, -EPERM: denied; -ENOTCONN: no agent;
  * -ECANCELED: interrupted; 0: ok; else failed.
  */
 int verb_exit_of(int code);

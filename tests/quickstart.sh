@@ -13,10 +13,10 @@ heading() { printf '\n%s%s%s\n' "$bold" "$*" "$off"; }
 step() { printf '      %s\n' "$*"; }
 proved() { printf '  %sok%s  %s\n' "$green" "$off" "$*"; }
 now_us() { printf '%s\n' "${EPOCHREALTIME/./}"; }
-# shown COMMAND…: as one would type it (in the scratch directory), and what it does; $took, microseconds.
+# shown COMMAND…: as one would type it, and what it does; $took, microseconds.
 shown() {
 	local began
-	printf '  %s$ %s%s\n' "$bold" "${*//"$scratch/"/}" "$off"
+	printf '  %s$ %s%s\n' "$bold" "$*" "$off"
 	began=$(now_us)
 	"$@"
 	took=$(($(now_us) - began))
@@ -24,8 +24,9 @@ shown() {
 mib() { awk -v n="$1" 'BEGIN { printf "%.0f MiB", n / 1048576 }'; }
 secs() { awk -v n="$1" 'BEGIN { printf "%.1f s", n / 1e6 }'; }
 rate() { awk -v n="$1" -v us="$2" 'BEGIN { printf "%.0f MiB/s", n / 1.048576 / us }'; }
-row() { printf '  %-34s %s\n' "$1" "$2"; }
+row() { printf '  %-38s %s\n' "$1" "$2"; }
 
+cd "$scratch"
 heading "1. A disk that is alive"
 disk_make "$scratch/disk" 2G <<'TABLE'
 label: gpt
@@ -68,8 +69,9 @@ printf '  %s$ ambrod --socket sock &%s\n' "$bold" "$off"
 sleep 2
 
 heading "2. Capture it, while it is being written to"
-shown ambroctl capture "$disk" -o "$scratch/disk.zst"
-capture_us=$took image=$scratch/disk.zst
+image=disk.zst
+shown ambroctl capture "$disk" -o "$image"
+capture_us=$took
 sleep 1
 for n in root data; do witness_stop "$n"; done
 proved "the writers went on; their slowest write waited $(jq -s 'map(.worst_ms) | max' "$scratch"/{root,data}.json) ms"
@@ -88,9 +90,9 @@ restore_us=$took
 partitions_add "$new"
 sfdisk -q --verify "$new" &>/dev/null || fail "the partition table is not right"
 proved "the partition table is right for the new disk"
-reader "$image" "$scratch/second"
+reader "$image" second
 for r in $(manifest "$image" '.regions[] | select(.partition) | "\(.start):\(.length)"'); do
-	cmp -i "${r%:*}" -n "${r#*:}" "$scratch/second" "$new" || fail "the second reader disagrees"
+	cmp -i "${r%:*}" -n "${r#*:}" second "$new" || fail "the second reader disagrees"
 done
 proved "a second reader (Python, written from docs/FORMAT.md alone) makes the same bytes of the image"
 
@@ -98,7 +100,9 @@ heading "5. Is it the same?"
 for i in "${!names[@]}"; do
 	n=${names[i]} t=${types[i]}
 	fs_check "$t" "${new}p${parts[i]}"
-	mount_at "${new}p${parts[i]}" "$scratch/new-$n" -o ro
+	options=ro
+	[[ $t != xfs ]] || options=ro,nouuid # the first disk is still mounted
+	mount_at "${new}p${parts[i]}" "$scratch/new-$n" -o "$options"
 	sums "$scratch/new-$n/files" | cmp - "$scratch/$n.sums" || fail "$n: files differ"
 	proved "$t '$n': its checker finds nothing wrong, $(wc -l <"$scratch/$n.sums") files have their SHA-256"
 done

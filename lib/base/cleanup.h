@@ -25,12 +25,14 @@
 #define _cleanup_file_	_cleanup_(file_closep)
 #define _cleanup_dir_	_cleanup_(dir_closep)
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): a type cannot stand in parentheses */
 #define DEFINE_CLEANUP(type, func)           \
 	static inline void func##p(type **p) \
 	{                                    \
 		func(*p);                    \
 	}                                    \
 	struct err
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 /* Hand over ownership: the value, and the variable is left empty so that its cleanup does nothing. */
 #define TAKE_PTR(p)                     \

@@ -54,9 +54,10 @@ static int extent_compare(const void *a, const void *b)
 
 static bool extent_set_is_normal(const struct extent_set *set)
 {
-	for (size_t i = 1; i < set->count; i++)
+	for (size_t i = 1; i < set->count; i++) {
 		if (set->items[i].start <= extent_end(&set->items[i - 1]))
 			return false;
+	}
 	return true;
 }
 
@@ -72,10 +73,11 @@ void extent_set_normalise(struct extent_set *set)
 		struct extent *last = &set->items[kept];
 		const struct extent *e = &set->items[i];
 
-		if (e->start > extent_end(last))
+		if (e->start > extent_end(last)) {
 			set->items[++kept] = *e;
-		else if (extent_end(e) > extent_end(last))
+		} else if (extent_end(e) > extent_end(last)) {
 			last->length = extent_end(e) - last->start;
+		}
 	}
 	set->count = kept + 1;
 }
@@ -149,10 +151,11 @@ int extent_set_intersect(const struct extent_set *a, const struct extent_set *b,
 				return r;
 			}
 		}
-		if (extent_end(x) < extent_end(y))
+		if (extent_end(x) < extent_end(y)) {
 			i++;
-		else
+		} else {
 			j++;
+		}
 	}
 	*ret = out;
 	return 0;
@@ -193,10 +196,11 @@ size_t extent_set_find(const struct extent_set *set, uint64_t offset)
 	while (low < high) {
 		size_t mid = low + (high - low) / 2;
 
-		if (extent_end(&set->items[mid]) <= offset)
+		if (extent_end(&set->items[mid]) <= offset) {
 			low = mid + 1;
-		else
+		} else {
 			high = mid;
+		}
 	}
 	return low;
 }

@@ -102,9 +102,9 @@ ssize_t io_read_line(const char *path, char *buf, size_t size)
 
 	if (fd < 0)
 		return -errno;
-	do
+	do {
 		n = read(fd, buf, size - 1);
-	while (n < 0 && errno == EINTR);
+	} while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
 	buf[n] = '\0';

@@ -19,11 +19,11 @@
  * find what a file system puts beside each other. Level 1, because below it zstd tries no Huffman coding,
  * which is all there is to gain in text-like data such as base64.
  */
-#define SAMPLE_COUNT 8
-#define SAMPLE_LEN   4096u
+#define SAMPLE_COUNT ((size_t)8)
+#define SAMPLE_LEN   ((size_t)4096)
 #define SAMPLE_LEVEL 1
 /* Chunks below this are just tried. */
-#define SAMPLE_PLAIN_MIN (2u * SAMPLE_COUNT * SAMPLE_LEN)
+#define SAMPLE_PLAIN_MIN (2 * SAMPLE_COUNT * SAMPLE_LEN)
 /* Less than 1/40 (2.5 %) saved is not worth the time, now and at each restore. */
 #define SAMPLE_GAIN_DIVISOR 40
 

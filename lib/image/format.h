@@ -10,6 +10,7 @@
 #pragma once
 
 #include <assert.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "lib/base/le.h"
@@ -143,7 +144,7 @@ struct ambro_page {
 	le32_t count; /* 1 … AMBRO_PAGE_FANOUT */
 };
 static_assert(sizeof(struct ambro_page) == 8, "on-disk size");
-#define AMBRO_PAGE_MAX (sizeof(struct ambro_page) + AMBRO_PAGE_FANOUT * (1 + AMBRO_ID_SIZE))
+#define AMBRO_PAGE_MAX (sizeof(struct ambro_page) + (size_t)AMBRO_PAGE_FANOUT * (1 + AMBRO_ID_SIZE))
 
 /* The index: where every chunk and every page of this pack is. Chunks first, then pages. */
 struct ambro_index {

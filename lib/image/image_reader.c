@@ -63,14 +63,18 @@ static int reader_pread(const struct image_reader *r, void *buf, size_t len, uin
 {
 	int n;
 
-	if (offset > r->size || len > r->size - offset)
-		return err_set(e, -EBADMSG, "the image ends too early, at byte %" PRIu64, r->size);
+	if (offset > r->size || len > r->size - offset) {
+		err_set(e, -EBADMSG, "the image ends too early, at byte %" PRIu64, r->size);
+		return -EBADMSG;
+	}
 	n = io_pread_all(r->fd, buf, len, offset);
-	if (n == -ENODATA)
-		return err_set(e, -EBADMSG, "the image became shorter while it was read");
+	if (n == -ENODATA) {
+		err_set(e, -EBADMSG, "the image became shorter while it was read");
+		return -EBADMSG;
+	}
 	if (n < 0)
-		return err_set_errno(e, n, "cannot read the image at byte %" PRIu64, offset);
-	return 0;
+		err_set_errno(e, n, "cannot read the image at byte %" PRIu64, offset);
+	return n;
 }
 
 /* The record at @at, whose body must have @len bytes, into @body. */
@@ -130,6 +134,9 @@ static int reader_open_header(struct image_reader *r, struct err *e)
 	    le32_get(start.skip.magic) != AMBRO_SKIPPABLE ||
 	    memcmp(start.record.magic, AMBRO_RECORD_MAGIC, sizeof(start.record.magic)) != 0)
 		return err_set(e, -EBADMSG, "this is not an image (it does not begin like one)");
+	/* the one record whose length a later version may change before this one can see that it did */
+	if (record_version_check(&start, "HEADER", e) < 0)
+		return -ENOTSUP;
 	n = reader_record_into(r, AMBRO_RECORD_HEADER, "HEADER", &at, h, e);
 	if (n < 0)
 		return n;

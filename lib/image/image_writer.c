@@ -291,6 +291,7 @@ int image_writer_run(struct image_writer *w, uint32_t region, uint64_t index, ui
 	return 0;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): as many parameters as there are facts */
 int image_writer_chunk(struct image_writer *w, uint32_t region, uint64_t index,
 		       const struct chunk_id *id, const void *frame, size_t frame_len,
 		       struct err *e)

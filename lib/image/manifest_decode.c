@@ -28,7 +28,7 @@ static int get_u64(json_t *object, const char *name, uint64_t *ret, struct err *
 
 static int get_u32(json_t *object, const char *name, uint32_t *ret, struct err *e)
 {
-	uint64_t value;
+	uint64_t value = 0;
 	int r = get_u64(object, name, &value, e);
 
 	if (r < 0)
@@ -234,7 +234,7 @@ static int get_bad(json_t *root, struct manifest *m, struct err *e)
 		return err_set(e, -EBADMSG, "the manifest's \"bad\" is not a list");
 	for (size_t i = 0; i < json_array_size(list); i++) {
 		json_t *o = json_array_get(list, i);
-		uint64_t offset, length;
+		uint64_t offset = 0, length = 0;
 		int r = get_u64(o, "offset", &offset, e);
 
 		if (r >= 0)
@@ -303,7 +303,7 @@ static int get_manifest(json_t *root, struct manifest *m, struct err *e)
 static int manifest_check_format(json_t *root, struct err *e)
 {
 	const char *hash;
-	uint64_t format;
+	uint64_t format = 0;
 	int r = get_u64(root, "format", &format, e);
 
 	if (r < 0)

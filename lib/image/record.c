@@ -34,23 +34,28 @@ uint64_t record_body_len(const struct record_head *h)
 	return le64_get(h->record.length);
 }
 
+int record_version_check(const struct record_head *h, const char *what, struct err *e)
+{
+	if (h->record.version <= RECORD_VERSION)
+		return 0;
+	return err_set(
+		e, -ENOTSUP,
+		"the %s record has version %u, this tool reads up to %d: a newer tool is needed",
+		what, h->record.version, RECORD_VERSION);
+}
+
 int record_head_check(const struct record_head *h, enum ambro_record_type type, uint64_t available,
 		      const char *what, struct err *e)
 {
 	const uint64_t len = record_body_len(h);
 
 	if (available < sizeof(*h) || le32_get(h->skip.magic) != AMBRO_SKIPPABLE ||
-	    memcmp(h->record.magic, AMBRO_RECORD_MAGIC, sizeof(h->record.magic)))
+	    memcmp(h->record.magic, AMBRO_RECORD_MAGIC, sizeof(h->record.magic)) != 0)
 		return err_set(e, -EBADMSG, "there is no %s record where one should be", what);
 	if (h->record.type != type)
 		return err_set(e, -EBADMSG, "a record of type %u stands where a %s should be",
 			       h->record.type, what);
-	if (h->record.version > RECORD_VERSION)
-		return err_set(
-			e, -ENOTSUP,
-			"the %s record has version %u, this tool reads up to %u: a newer tool is needed",
-			what, h->record.version, RECORD_VERSION);
-	if (h->record.version != RECORD_VERSION || len > available - sizeof(*h) ||
+	if (!h->record.version || len > available - sizeof(*h) ||
 	    le32_get(h->skip.length) != sizeof(h->record) + len)
 		return err_set(e, -EBADMSG, "the %s record's head is damaged", what);
 	return 0;
@@ -64,8 +69,8 @@ int record_body_check(const struct record_head *h, const void *body, const char 
 
 	memset(head.check, 0, sizeof(head.check));
 	record_check(&head, sizeof(head), body, record_body_len(h), check);
-	if (memcmp(check, h->record.check, sizeof(check)))
+	if (memcmp(check, h->record.check, sizeof(check)) != 0)
 		return err_set(e, -EBADMSG, "the %s record is damaged (its check does not match)",
 			       what);
-	return 0;
+	return record_version_check(h, what, e);
 }

@@ -36,13 +36,17 @@ void record_make_unchecked(enum ambro_record_type type, size_t body_len, struct 
 
 /*
  * Check a head that @available bytes (from the head's first on) can hold: magics, lengths, and that it is a
- * @type of a version that we know. @what names it in @e ("INDEX"). Returns 0; -EBADMSG; -ENOTSUP for a newer
- * version.
+ * @type. @what names it in @e ("INDEX"). Returns 0 or -EBADMSG.
  */
 int record_head_check(const struct record_head *h, enum ambro_record_type type, uint64_t available,
 		      const char *what, struct err *e);
+/* Is its version one that we know? 0 or -ENOTSUP. */
+int record_version_check(const struct record_head *h, const char *what, struct err *e);
 /* The body's length, as the checked head says. */
 uint64_t record_body_len(const struct record_head *h);
-/* Does @body match the check of its head? 0 or -EBADMSG. */
+/*
+ * Does @body match the check of its head? 0; -EBADMSG; -ENOTSUP if it does but is of a newer version. (The
+ * version is judged last, so that a damaged one does not send anybody looking for a newer tool.)
+ */
 int record_body_check(const struct record_head *h, const void *body, const char *what,
 		      struct err *e);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "lib/image/tree.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -91,11 +92,14 @@ static int leaf_set(struct leaf *l, uint32_t i, enum chunk_state state, const st
 		memmove(l->ids + rank + 1, l->ids + rank, (l->n_ids - rank) * sizeof(*l->ids));
 		l->n_ids++;
 	} else if (state != CHUNK_DATA) {
+		assert(rank < l->n_ids && l->ids);
 		l->n_ids--;
 		memmove(l->ids + rank, l->ids + rank + 1, (l->n_ids - rank) * sizeof(*l->ids));
 	}
-	if (state == CHUNK_DATA)
+	if (state == CHUNK_DATA) {
+		assert(rank < l->n_ids && l->ids);
 		l->ids[rank] = *id;
+	}
 	l->states[i] = (uint8_t)state;
 	return 0;
 }
@@ -160,6 +164,20 @@ int tree_set(struct tree *t, uint64_t index, enum chunk_state state, const struc
 	return leaf_set(s->leaf, index % AMBRO_PAGE_FANOUT, state, id);
 }
 
+static void leaf_set_run(struct leaf *l, uint32_t first, uint32_t n, enum chunk_state state)
+{
+	const uint32_t before = states_count_data(l->states, first);
+	const uint32_t gone = states_count_data(l->states + first, n);
+
+	if (gone) {
+		assert(before + gone <= l->n_ids && l->ids);
+		l->n_ids -= gone;
+		memmove(l->ids + before, l->ids + before + gone,
+			(l->n_ids - before) * sizeof(*l->ids));
+	}
+	memset(l->states + first, state, n);
+}
+
 static int slot_set_run(struct slot *s, uint32_t first, uint32_t n, enum chunk_state state)
 {
 	int r;
@@ -169,12 +187,7 @@ static int slot_set_run(struct slot *s, uint32_t first, uint32_t n, enum chunk_s
 	r = slot_make_leaf(s);
 	if (r < 0)
 		return r;
-	if (!s->leaf->n_ids) {
-		memset(s->leaf->states + first, state, n);
-		return 0;
-	}
-	for (uint32_t i = first; i < first + n; i++)
-		leaf_set(s->leaf, i, state, NULL); /* fails for CHUNK_DATA only */
+	leaf_set_run(s->leaf, first, n, state);
 	return 0;
 }
 

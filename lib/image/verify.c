@@ -34,8 +34,9 @@ struct verify {
 	atomic_uint_fast64_t done; /* bytes of data */
 	atomic_int fatal;	   /* negative errno that is no damage */
 
-	pthread_mutex_t lock;
-	struct verify_result result; /* guarded by lock */
+	pthread_mutex_t lock; /* guards what follows */
+	struct verify_result result;
+	struct err fatal_err;
 };
 
 /* Only what says that the image's bytes are wrong or gone is damage. */
@@ -51,19 +52,19 @@ static void verify_failed(struct verify *v, const struct work *w, uint64_t count
 	const uint64_t offset = region->start + w->run.index * v->manifest->chunk_size;
 	struct verify_result *result = &v->result;
 
-	if (!is_damage(r)) {
-		atomic_store(&v->fatal, r);
-		return;
-	}
 	pthread_mutex_lock(&v->lock);
-	if (!result->damaged_chunks || offset < result->first_offset) {
+	if (!is_damage(r)) {
+		v->fatal_err = *e;
+		atomic_store(&v->fatal, r);
+	} else if (!result->damaged_chunks || offset < result->first_offset) {
 		result->first_offset = offset;
 		snprintf(result->first_damage, sizeof(result->first_damage),
 			 "region %" PRIu32 ", chunk %" PRIu64 " (byte %" PRIu64
 			 " of the disk): %.350s",
 			 w->region, w->run.index, offset, e->text);
 	}
-	result->damaged_chunks += count;
+	if (is_damage(r))
+		result->damaged_chunks += count;
 	pthread_mutex_unlock(&v->lock);
 }
 
@@ -226,6 +227,7 @@ static uint64_t verify_estimate(const struct manifest *m)
 	return MIN(bytes, m->disk_size);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): as many parameters as there are facts */
 int image_verify(const struct image_reader *r, unsigned int threads, struct cancel *c,
 		 void (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx,
 		 struct verify_result *ret, struct err *e)
@@ -246,6 +248,9 @@ int image_verify(const struct image_reader *r, unsigned int threads, struct canc
 	n = verify_run(&v, threads);
 	pthread_mutex_destroy(&v.lock);
 	queue_done(&v.queue);
+	if (n < 0 && n == v.fatal_err.code)
+		return err_set(e, n, "the image could not be checked to its end: %.400s",
+			       v.fatal_err.text);
 	if (n < 0)
 		return err_set_errno(e, n, "the image could not be checked to its end");
 	for (size_t i = 0; i < v.manifest->n_regions; i++)

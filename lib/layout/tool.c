@@ -18,6 +18,8 @@
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
 
+#define TOOL_ANSWER_FD 3 /* TOOL_ANSWER_PATH says it, too */
+
 /* The end of what it said on stderr, for messages. */
 #define TOOL_WORDS_MAX 160
 
@@ -54,17 +56,21 @@ static int tool_find(const char *name, char *buf, size_t size)
 	return -ENOENT;
 }
 
-static int actions_fill(posix_spawn_file_actions_t *a, int out, int words)
+static int actions_fill(posix_spawn_file_actions_t *a, bool apart, int out, int words)
 {
 	int r;
 
 	r = posix_spawn_file_actions_addopen(a, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	if (!r)
-		r = posix_spawn_file_actions_adddup2(a, out, STDOUT_FILENO);
+	if (!r && apart)
+		r = posix_spawn_file_actions_addopen(a, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
 	if (!r)
 		r = posix_spawn_file_actions_adddup2(a, words, STDERR_FILENO);
 	if (!r)
-		r = posix_spawn_file_actions_addclosefrom_np(a, 3);
+		r = posix_spawn_file_actions_adddup2(a, out,
+						     apart ? TOOL_ANSWER_FD : STDOUT_FILENO);
+	if (!r)
+		r = posix_spawn_file_actions_addclosefrom_np(a, apart ? TOOL_ANSWER_FD + 1
+								      : TOOL_ANSWER_FD);
 	return -r;
 }
 
@@ -86,8 +92,8 @@ static int attributes_fill(posix_spawnattr_t *a)
 	return -r;
 }
 
-static int tool_spawn(struct tool *t, const char *path, const char *const argv[], int out,
-		      int words)
+static int tool_spawn(struct tool *t, const char *path, const char *const argv[], bool apart,
+		      int out, int words)
 {
 	static const char *const environment[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C",
 						   "TERM=dumb", NULL };
@@ -100,7 +106,7 @@ static int tool_spawn(struct tool *t, const char *path, const char *const argv[]
 		return r;
 	r = -posix_spawnattr_init(&attributes);
 	if (r >= 0) {
-		r = actions_fill(&actions, out, words);
+		r = actions_fill(&actions, apart, out, words);
 		if (r >= 0)
 			r = attributes_fill(&attributes);
 		if (r >= 0)
@@ -114,7 +120,7 @@ static int tool_spawn(struct tool *t, const char *path, const char *const argv[]
 	return r;
 }
 
-static int tool_start(struct tool *t, const char *path, const char *const argv[])
+static int tool_start(struct tool *t, const char *path, const char *const argv[], bool apart)
 {
 	int out[2], words[2], r;
 
@@ -127,7 +133,7 @@ static int tool_start(struct tool *t, const char *path, const char *const argv[]
 		return r;
 	}
 	t->words = words[0];
-	r = tool_spawn(t, path, argv, out[1], words[1]);
+	r = tool_spawn(t, path, argv, apart, out[1], words[1]);
 	close_fd(out[1]);
 	close_fd(words[1]);
 	if (r < 0)
@@ -221,7 +227,7 @@ static int tool_wait(struct tool *t)
 	return 0;
 }
 
-int tool_run(const char *const argv[], char **ret_output, struct err *e)
+int tool_run(const char *const argv[], bool apart, char **ret_output, struct err *e)
 {
 	_cleanup_(tool_done) struct tool t = { .pidfd = -EBADF, .out = -EBADF, .words = -EBADF };
 	char path[256];
@@ -230,7 +236,7 @@ int tool_run(const char *const argv[], char **ret_output, struct err *e)
 	r = tool_find(argv[0], path, sizeof(path));
 	if (r < 0)
 		return err_set(e, r, "%s is not installed", argv[0]);
-	r = tool_start(&t, path, argv);
+	r = tool_start(&t, path, argv, apart);
 	if (r >= 0)
 		r = tool_wait(&t);
 	if (r < 0)

@@ -10,10 +10,9 @@
 
 #include <ext2fs/ext2fs.h>
 
-#include "lib/base/io.h"
-#include "lib/base/le.h"
 #include "lib/layout/tool.h"
 #include "lib/layout/usedblocks_btrfs.h"
+#include "lib/layout/usedblocks_check.h"
 
 static void ext_freep(ext2_filsys *fs)
 {
@@ -204,7 +203,10 @@ int usedblocks_parse_domain(const char *text, uint64_t length, struct extent_set
 static int partclone_map(const char *tool, const char *path, uint64_t length, bool ignore_dirty,
 			 struct extent_set *ret, struct err *e)
 {
-	/* a log file of its own in /var/log is its default; ends in NULL, or in -I and NULL */
+	/*
+	 * -L: without it a log file stays behind in /var/log. -O: partclone.exfat also prints other things.
+	 * Ends in -I and NULL, or in NULL and NULL.
+	 */
 	const char *argv[] = { tool,
 			       "-D",
 			       "-q",
@@ -215,14 +217,14 @@ static int partclone_map(const char *tool, const char *path, uint64_t length, bo
 			       "0",
 			       "-s",
 			       path,
-			       "-o",
-			       "-",
+			       "-O",
+			       TOOL_ANSWER_PATH,
 			       ignore_dirty ? "-I" : NULL,
 			       NULL };
 	_cleanup_free_ char *text = NULL;
 	int r;
 
-	r = tool_run(argv, &text, e);
+	r = tool_run(argv, true, &text, e);
 	if (r < 0)
 		return r == -ENOMEM ? r : 0;
 	r = usedblocks_parse_domain(text, length, ret);
@@ -241,7 +243,7 @@ static int xfs_map(const char *path, uint64_t length, struct extent_set *ret, st
 	_cleanup_free_ char *text = NULL;
 	int r;
 
-	r = tool_run(argv, &text, e);
+	r = tool_run(argv, false, &text, e);
 	if (r < 0)
 		return r == -ENOMEM ? r : 0;
 	if (!strstr(text, "state: <CLEAN>")) {
@@ -254,11 +256,14 @@ static int xfs_map(const char *path, uint64_t length, struct extent_set *ret, st
 static int btrfs_map(const char *path, uint64_t length, struct extent_set *ret, struct err *e)
 {
 	_cleanup_extents_ struct extent_set used = { 0 };
+	const char *why = usedblocks_check_btrfs(path);
 	int r;
 
-	r = usedblocks_btrfs_check(path, e);
-	if (r > 0)
-		r = partclone_map("partclone.btrfs", path, length, false, &used, e);
+	if (why) {
+		err_set(e, 0, "%s", why);
+		return 0;
+	}
+	r = partclone_map("partclone.btrfs", path, length, false, &used, e);
 	if (r > 0)
 		r = usedblocks_btrfs_add_copies(path, length, &used, e);
 	if (r > 0) {
@@ -268,74 +273,37 @@ static int btrfs_map(const char *path, uint64_t length, struct extent_set *ret, 
 	return r;
 }
 
-struct f2fs_super {
-	le32_t magic;
-	uint8_t unused1[12];
-	le32_t log_blocksize, log_blocks_per_segment;
-	uint8_t unused2[12];
-	le64_t block_count;
-	uint8_t unused3[32];
-	le32_t checkpoint_block;
-};
-_Static_assert(offsetof(struct f2fs_super, block_count) == 36, "block_count is at 36");
-_Static_assert(offsetof(struct f2fs_super, checkpoint_block) == 76, "cp_blkaddr is at 76");
-#define F2FS_SUPER_OFFSET 1024
-#define F2FS_SUPER_MAGIC  0xf2f52010u
-
-struct f2fs_checkpoint {
-	le64_t version;
-	uint8_t unused[124];
-	le32_t flags, pack_blocks;
-};
-_Static_assert(offsetof(struct f2fs_checkpoint, flags) == 132, "ckpt_flags is at 132");
-#define F2FS_BLOCK_BYTES       UINT64_C(4096)
-#define F2FS_CHECKPOINT_UMOUNT 1u
-
-/* A checkpoint pack begins and ends with the same version, or it was torn. */
-static int f2fs_pack(int fd, uint64_t block, struct f2fs_checkpoint *ret)
-{
-	struct f2fs_checkpoint last;
-	uint64_t count;
-
-	if (io_pread_all(fd, ret, sizeof(*ret), block * F2FS_BLOCK_BYTES) < 0)
-		return -EBADMSG;
-	count = le32_get(ret->pack_blocks);
-	if (!count ||
-	    io_pread_all(fd, &last, sizeof(last), (block + count - 1) * F2FS_BLOCK_BYTES) < 0)
-		return -EBADMSG;
-	return le64_get(last.version) == le64_get(ret->version) ? 0 : -EBADMSG;
-}
-
-static bool f2fs_clean(int fd, uint64_t length)
-{
-	struct f2fs_checkpoint a, b;
-	struct f2fs_super s;
-	uint64_t block;
-	uint32_t shift;
-
-	if (io_pread_all(fd, &s, sizeof(s), F2FS_SUPER_OFFSET) < 0 ||
-	    le32_get(s.magic) != F2FS_SUPER_MAGIC || le32_get(s.log_blocksize) != 12)
-		return false;
-	shift = le32_get(s.log_blocks_per_segment);
-	if (shift > 20 || le64_get(s.block_count) > length / F2FS_BLOCK_BYTES)
-		return false;
-	block = le32_get(s.checkpoint_block);
-	if (f2fs_pack(fd, block, &a) < 0 || f2fs_pack(fd, block + (UINT64_C(1) << shift), &b) < 0)
-		return false;
-	if (le64_get(b.version) > le64_get(a.version))
-		a = b;
-	return le32_get(a.flags) & F2FS_CHECKPOINT_UMOUNT;
-}
-
 static int f2fs_map(const char *path, uint64_t length, struct extent_set *ret, struct err *e)
 {
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	const char *why = usedblocks_check_f2fs(path, length);
 
-	if (fd < 0 || !f2fs_clean(fd, length)) {
-		err_set(e, 0, "its last checkpoint is not that of an unmount");
+	if (why) {
+		err_set(e, 0, "%s", why);
 		return 0;
 	}
 	return partclone_map("partclone.f2fs", path, length, false, ret, e);
+}
+
+/* Mounted (@live), it is marked as such on the medium: no reason to doubt its table. */
+static int table_map(const char *tool, const char *path, uint64_t length, bool live,
+		     struct extent_set *ret, struct err *e)
+{
+	uint64_t tail = length;
+	const char *why = NULL;
+	int r;
+
+	if (!strcmp(tool, "partclone.vfat"))
+		why = usedblocks_check_vfat(path);
+	else if (!strcmp(tool, "partclone.exfat"))
+		why = usedblocks_exfat_tail(path, length, &tail);
+	if (why) {
+		err_set(e, 0, "%s", why);
+		return 0;
+	}
+	r = partclone_map(tool, path, length, live, ret, e);
+	if (r > 0 && extent_set_add(ret, tail, length - tail) < 0)
+		return err_oom(e);
+	return r;
 }
 
 /* The file systems whose only allocation map is one table that is valid at every moment. */
@@ -384,8 +352,7 @@ int usedblocks_map(const char *path, const char *fs_type, uint64_t length, bool 
 	int r;
 
 	if (source) {
-		/* mounted, it is marked as such on the medium: no reason to doubt its table */
-		r = partclone_map(source, path, length, live, &used, e);
+		r = table_map(source, path, length, live, &used, e);
 	} else if (live) {
 		err_set(e, 0, "a mounted %s has no map that is valid at every moment", fs_type);
 		r = 0;

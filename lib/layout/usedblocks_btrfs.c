@@ -2,46 +2,11 @@
 #include "lib/layout/usedblocks_btrfs.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/base/io.h"
-#include "lib/base/le.h"
 #include "lib/layout/tool.h"
-
-/* The first super block; what is used of it. */
-struct btrfs_super {
-	uint8_t checksum[32], fsid[16];
-	le64_t bytenr, flags;
-	char magic[8];
-	le64_t generation, root, chunk_root, log_root, log_root_transid, total_bytes, bytes_used,
-		root_dir_objectid, num_devices;
-};
-_Static_assert(offsetof(struct btrfs_super, log_root) == 96, "log_root is at 96");
-_Static_assert(offsetof(struct btrfs_super, num_devices) == 136, "num_devices is at 136");
-#define BTRFS_SUPER_OFFSET 65536
-
-int usedblocks_btrfs_check(const char *path, struct err *e)
-{
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-	struct btrfs_super s;
-	const char *why = NULL;
-
-	if (fd < 0 || io_pread_all(fd, &s, sizeof(s), BTRFS_SUPER_OFFSET) < 0 ||
-	    memcmp(s.magic, "_BHRfS_M", 8) != 0)
-		why = "its super block cannot be read";
-	else if (le64_get(s.log_root))
-		why = "its log is not replayed";
-	else if (le64_get(s.num_devices) != 1)
-		why = "it is on several devices";
-	if (why)
-		err_set(e, 0, "%s", why);
-	return !why;
-}
 
 /* "… length N … type T" of a chunk, then "stripe I devid D offset O" for each of its places. */
 struct chunk {
@@ -118,7 +83,7 @@ int usedblocks_btrfs_add_copies(const char *path, uint64_t length, struct extent
 	_cleanup_free_ char *text = NULL;
 	int r;
 
-	r = tool_run(argv, &text, e);
+	r = tool_run(argv, false, &text, e);
 	if (r < 0)
 		return r == -ENOMEM ? r : 0;
 	r = usedblocks_btrfs_parse_chunks(text, length, used);

@@ -8,11 +8,6 @@
 #include "lib/base/extent.h"
 
 /*
- * May the file system on @path be mapped at all (clean, on this device alone)? 1: yes; 0: no, @e->text says
- * why.
- */
-int usedblocks_btrfs_check(const char *path, struct err *e);
-/*
  * Add to @used every chunk that does not hold plain data: of what a btrfs stores twice partclone names only
  * the first copy (measured: 748 repairs in a scrub). Returns 1; 0 with words in @e; or a negative errno.
  */

@@ -30,13 +30,14 @@ make_system() {
 	rm -r "$scratch/mnt/stale"
 	umount_at "$scratch/mnt"
 }
-# fill DIR MIB SKIP: whole directories' worth of /usr, /etc, /var in order, leaving out every SKIPth file
+# fill DIR MIB SKIP: this system's files in order, leaving out every SKIPth
 fill() {
+	[[ -s $scratch/list ]] ||
+		find /usr /etc /opt -xdev -type f -size -64M -printf '%s %p\n' 2>/dev/null | sort -k2 >"$scratch/list"
 	mkdir -p "$1"
-	find /usr /etc /opt -xdev -type f -size -64M -printf '%s %p\n' 2>/dev/null | sort -k2 |
-		awk -v most=$(($2 << 20)) -v skip="$3" '
-			skip && NR % skip == 0 { next }
-			{ n += $1; if (n > most) exit; sub(/^[0-9]+ /, ""); print }' |
+	awk -v most=$(($2 << 20)) -v skip="$3" '
+		skip && NR % skip == 0 { next }
+		{ n += $1; if (n > most) exit; sub(/^[0-9]+ /, ""); print }' "$scratch/list" |
 		tar -cf - --no-recursion -T - 2>/dev/null | tar -xf - -C "$1"
 }
 make_zeros() { truncate -s "${small}M" "$1"; }

@@ -56,6 +56,7 @@ static int save_page(void *ctx, const void *page, size_t len, const struct chunk
 	const uint8_t head[3] = { bytes[0], bytes[4], bytes[5] };
 	char path[64];
 
+	(void)id;
 	snprintf(path, sizeof(path), "page/page-%u", p->count++);
 	save(p->dir, path, head, sizeof(head), &(struct bytes){ (uint8_t *)page, len, len });
 	return 0;

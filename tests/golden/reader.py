@@ -97,7 +97,6 @@ class Image:
         magic, length = struct.unpack_from('<II', table)
         need(magic == 0x184D2A5E and length == 8 * count + 9, 'seek table: wrong frame')
         self.frames = list(struct.iter_unpack('<II', table[8:]))
-        need(sum(c for c, _ in self.frames) == self.seek_offset, 'seek table: sizes do not add up')
 
     def read_header(self):
         body = self.record(HEADER, 0, 112)
@@ -109,8 +108,6 @@ class Image:
         need(not self.features & ~(RESENT | SPARSE), f'features {self.features:#x} are not known')
         if self.features:
             need(self.bytes_at(112, len(GUARD), 'guard') == GUARD, 'the guard is missing')
-        else:
-            need(sum(p for _, p in self.frames) == self.disk_size, 'seek table: not the disk\'s size')
 
     def read_trailer(self):
         body = self.record(TRAILER, self.seek_offset - 160, 160)
@@ -217,6 +214,9 @@ class Image:
     # ---- the whole file in its own order (§1); no restore needs this ---------------------------
 
     def check_order(self):
+        stored, plain = (sum(x) for x in zip(*self.frames))
+        need(stored == self.seek_offset, 'seek table: sizes do not add up')
+        need(self.features or plain == self.disk_size, 'seek table: not the disk\'s size')
         at, disk_at, expect, last = 0, 0, 0, {}
         for stored, plain in self.frames:
             magic, = struct.unpack('<I', self.bytes_at(at, 4, 'frame'))

@@ -13,15 +13,15 @@ mount_at "$loop" "$scratch/mnt"
 some_files "$scratch/mnt" 20
 expedited=$(cat /sys/kernel/rcu_expedited)
 
-agent_start AMBRO_TEST_PAUSE=frozen:4000
+agent_start AMBRO_TEST_PAUSE=frozen:1500
 witness_start writer "$scratch/mnt" --rate 100
-expect_fail 1 "frozen" ambroctl capture "$loop" -o "$scratch/image.zst" --max-freeze 300
+expect_fail any "thawed after 300 ms" ambroctl capture "$loop" -o "$scratch/image.zst" --max-freeze 300
 cat "$scratch/expect.err" >&2
 [[ ! -e $scratch/image.zst ]] || fail "an image was left"
 wait_for 20 _has_lines "$scratch/writer.ack" $(($(wc -l <"$scratch/writer.ack") + 20)) ||
 	fail "still frozen"
 witness_stop writer
 say "the writer saw: $(cat "$scratch/writer.json")"
-jq -e '.worst_ms >= 250 and .worst_ms < 2500' "$scratch/writer.json" >/dev/null ||
+jq -e '.worst_ms >= 250 and .worst_ms < 1200' "$scratch/writer.json" >/dev/null ||
 	fail "the writer did not stand still for about 300 ms"
 [[ $(cat /sys/kernel/rcu_expedited) == "$expedited" ]] || fail "rcu_expedited has changed"

@@ -49,7 +49,9 @@ cmp -n "$(stat -c %s "$scratch/one")" "$scratch/one" <(tail -c +$((start + 1)) "
 
 # and both refuse what is damaged
 size=$(stat -c %s "$scratch/offline.zst")
-for place in 60 $((size / 3)) $((size / 2)) $((size - 200)) $((size - 5)); do
+frames=$(od -An -tu4 -j $((size - 9)) -N 4 "$scratch/offline.zst")
+trailer=$((size - 17 - 8 * frames - 160))
+for place in 60 $((size / 3)) $((size / 2)) $((trailer - 100)) $((trailer + 100)) $((size - 5)); do
 	cp "$scratch/offline.zst" "$scratch/bad.zst"
 	byte=$(od -An -tu1 -j "$place" -N 1 "$scratch/bad.zst")
 	printf '%b' "\\x$(printf %x $((byte ^ 16)))" |

@@ -16,8 +16,11 @@ dirty_make() {
 	mount_at "$loop" "$scratch/mnt"
 	head -c 5M /dev/urandom >"$scratch/mnt/file"
 	sync -f "$scratch/mnt"
-	head -c 9000 /dev/urandom >>"$scratch/mnt/file"
-	sync "$scratch/mnt/file"
+	# more than once: btrfs writes no log for the first
+	for _ in 1 2 3; do
+		head -c 9000 /dev/urandom >>"$scratch/mnt/file"
+		sync "$scratch/mnt/file"
+	done
 	dd if="$loop" of="$scratch/dirty.img" bs=1M iflag=direct conv=sparse status=none
 	umount "$scratch/mnt"
 }

@@ -152,7 +152,7 @@ umount_at() {
 	mountpoint -q "$1" || return 0
 	for ((i = 0; i < 50; i++)); do
 		umount "$1" 2>/dev/null && return 0
-		fsfreeze -u "$1" 2>/dev/null # a frozen one cannot be unmounted
+		fsfreeze -u "$1" 2>/dev/null || : # a frozen one cannot be unmounted
 		sleep 0.1
 	done
 	umount -l "$1"

@@ -47,9 +47,19 @@ fs_wear() {
 	sync -f "$dir"
 }
 
+# loop_take FILE: as loop_make, but may be given back before the end by loop_drop, when its number may be
+# somebody else's already.
+loop_take() {
+	loop=$(losetup --find --show "$1")
+	cleanup loop_drop "$loop"
+}
+loop_drop() {
+	if [[ $(losetup -nO BACK-FILE "$1" 2>/dev/null) == "$scratch"/* ]]; then losetup -d "$1"; fi
+}
+
 # usedmap_copy_is_whole TYPE COPY SUMS
 usedmap_copy_is_whole() {
-	loop_make "$2"
+	loop_take "$2"
 	fs_check "$1" "$loop"
 	mount_at "$loop" "$scratch/mnt.copy"
 	(sums "$scratch/mnt.copy") | cmp - "$3" || fail "files differ in a copy of $1"
@@ -58,7 +68,7 @@ usedmap_copy_is_whole() {
 			fail "scrub: $(cat "$scratch/scrub")"
 	fi
 	umount "$scratch/mnt.copy"
-	losetup -d "$loop"
+	loop_drop "$loop"
 }
 
 # usedmap_oracle TYPE LIVE_MAP OFFLINE_MAP MKFS…: both ways, on a file system made by MKFS FILE.
@@ -68,7 +78,7 @@ usedmap_oracle() {
 	rm -f "$disk"
 	truncate -s 500M "$disk"
 	"$@" "$disk" >/dev/null 2>&1 || fail "$*"
-	loop_make "$disk"
+	loop_take "$disk"
 	mount_at "$loop" "$scratch/mnt"
 	fs_wear "$scratch/mnt"
 	sums "$scratch/mnt" >"$scratch/sums"
@@ -82,7 +92,7 @@ usedmap_oracle() {
 	map_is 0 "$offline"
 	map_saves 0 30
 	# gone, before a copy with the same identity appears: the kernel must not take one for the other
-	losetup -d "$loop"
+	loop_drop "$loop"
 	usedmap_copy_is_whole "$type" "$scratch/live" "$scratch/sums"
 	usedmap_copy_is_whole "$type" "$scratch/offline" "$scratch/sums"
 }

@@ -168,10 +168,10 @@ static inline void fixture_write(struct fixture *f, uint64_t require)
 				assert_int_equal(image_writer_run(w, i, j, 1, CHUNK_BAD, &e), 0);
 				continue;
 			case 4:
-				fill_noise(plain, len, i * 1000 + j);
+				fill_noise(plain, len, i * UINT64_C(1000) + j);
 				break;
 			default:
-				fill_text(plain, len, i * 1000 + j);
+				fill_text(plain, len, i * UINT64_C(1000) + j);
 				break;
 			}
 			assert_int_equal(fixture_put(f, w, i, j), 0);

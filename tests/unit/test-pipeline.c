@@ -154,12 +154,13 @@ static void check_all(struct fixture *f, uint32_t salt, bool skipped)
 	for (uint64_t i = 0; i < CHUNKS; i++) {
 		read_back(f, i, got, &state);
 		fill(want, i, salt);
-		if (skipped && i % 5 == 0)
+		if (skipped && i % 5 == 0) {
 			assert_int_equal(state, CHUNK_FREE);
-		else if (i % 7 == 0)
+		} else if (i % 7 == 0) {
 			assert_int_equal(state, CHUNK_ZERO);
-		else
+		} else {
 			assert_memory_equal(want, got, CHUNK);
+		}
 	}
 }
 
@@ -169,9 +170,10 @@ static void chunks_leave_in_order_and_gaps_are_free(void **state)
 	struct err e;
 
 	start(f, 0);
-	for (uint64_t i = 0; i < CHUNKS; i++)
+	for (uint64_t i = 0; i < CHUNKS; i++) {
 		if (i % 5)
 			assert_int_equal(submit(f, i, 3, &e), 0);
+	}
 	assert_int_equal(pipeline_finish(f->pipeline, &e), 0);
 	assert_int_equal(image_writer_finish(f->writer, &e), 0);
 	check_all(f, 3, true);

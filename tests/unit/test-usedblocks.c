@@ -140,7 +140,7 @@ static void a_helper_that_does_not_exist_is_named(void **state)
 	struct err e = { 0 };
 	char *text = NULL;
 
-	assert_int_equal(tool_run(argv, &text, &e), -ENOENT);
+	assert_int_equal(tool_run(argv, false, &text, &e), -ENOENT);
 	assert_non_null(strstr(e.text, "no-such-helper"));
 }
 
@@ -150,7 +150,7 @@ static void a_helper_that_fails_is_quoted(void **state)
 	struct err e = { 0 };
 	char *text = NULL;
 
-	assert_int_equal(tool_run(argv, &text, &e), -ECHILD);
+	assert_int_equal(tool_run(argv, false, &text, &e), -ECHILD);
 	assert_non_null(strstr(e.text, "two"));
 	assert_null(text);
 }
@@ -163,11 +163,22 @@ static void a_helper_gets_no_descriptor_and_no_environment_of_ours(void **state)
 
 	assert_int_equal(setenv("SECRET", "yes", 1), 0); /* NOLINT(concurrency-mt-unsafe) */
 	assert_int_equal(dup2(1, 77), 77);
-	assert_int_equal(tool_run(argv, &text, &e), 0);
+	assert_int_equal(tool_run(argv, false, &text, &e), 0);
 	close(77);
 	assert_null(strstr(text, "SECRET"));
 	assert_null(strstr(text, "/77"));
 	assert_non_null(strstr(text, "LC_ALL=C"));
+	free(text);
+}
+
+static void the_answer_can_be_kept_apart_from_the_noise(void **state)
+{
+	const char *argv[] = { "sh", "-c", "echo noise; echo answer >" TOOL_ANSWER_PATH, NULL };
+	struct err e = { 0 };
+	char *text = NULL;
+
+	assert_int_equal(tool_run(argv, true, &text, &e), 0);
+	assert_string_equal(text, "answer\n");
 	free(text);
 }
 
@@ -177,7 +188,7 @@ static void a_helper_that_says_too_much_is_ended(void **state)
 	struct err e = { 0 };
 	char *text = NULL;
 
-	assert_int_equal(tool_run(argv, &text, &e), -EFBIG);
+	assert_int_equal(tool_run(argv, false, &text, &e), -EFBIG);
 	assert_null(text);
 }
 
@@ -232,6 +243,7 @@ int main(void)
 		cmocka_unit_test(a_helper_that_does_not_exist_is_named),
 		cmocka_unit_test(a_helper_that_fails_is_quoted),
 		cmocka_unit_test(a_helper_gets_no_descriptor_and_no_environment_of_ours),
+		cmocka_unit_test(the_answer_can_be_kept_apart_from_the_noise),
 		cmocka_unit_test(a_helper_that_says_too_much_is_ended),
 		cmocka_unit_test(an_unclean_or_unknown_file_system_has_no_map),
 		cmocka_unit_test(a_live_file_system_with_a_log_has_no_map),

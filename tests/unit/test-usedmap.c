@@ -34,7 +34,7 @@ static void fixture_init(struct fixture *f, uint64_t size)
 {
 	*f = (struct fixture){ 0 };
 	f->disk.is_file = true;
-	f->disk.path = "image";
+	f->disk.path = (char *)"image";
 	f->disk.size = size;
 	f->disk.logical_sector = 512;
 	f->disk.layout = &f->layout;
@@ -45,7 +45,8 @@ static void fixture_init(struct fixture *f, uint64_t size)
 	assert_int_equal(ftruncate(f->disk.fd, (off_t)size), 0);
 }
 
-static void fixture_add(struct fixture *f, enum layout_kind kind, uint64_t length, char *fs_type)
+static void fixture_add(struct fixture *f, enum layout_kind kind, uint64_t length,
+			const char *fs_type)
 {
 	size_t n = f->layout.n_regions++;
 
@@ -53,7 +54,7 @@ static void fixture_add(struct fixture *f, enum layout_kind kind, uint64_t lengt
 		.kind = kind,
 		.start = n ? f->regions[n - 1].start + f->regions[n - 1].length : 0,
 		.length = length,
-		.fs_type = fs_type,
+		.fs_type = (char *)fs_type,
 	};
 }
 
@@ -122,7 +123,8 @@ static void of_swap_only_the_header_is_read(void **state)
 
 static void volumes_arrays_and_unknown_content_are_read_whole(void **state)
 {
-	char *types[] = { "LVM2_member", "crypto_LUKS", "linux_raid_member", "zfs_member", NULL };
+	const char *const types[] = { "LVM2_member", "crypto_LUKS", "linux_raid_member",
+				      "zfs_member", NULL };
 	struct fixture f;
 	struct usedmap *m;
 
@@ -152,7 +154,9 @@ static void a_known_file_system_without_a_map_is_read_whole_and_says_why(void **
 
 static void mounts_that_contradict_the_table_make_everything_read_whole(void **state)
 {
-	struct disk_mount mount = { .path = "/x", .fs_type = "ext4", .direct = true, .start = MIB };
+	struct disk_mount mount = {
+		.path = (char *)"/x", .fs_type = (char *)"ext4", .direct = true, .start = MIB
+	};
 	struct fixture f;
 	struct usedmap *m;
 

@@ -1,0 +1,68 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What somebody uses is refused, --yes or not, with who it is, and not a byte of it changes.
+. "$(dirname "$0")/../lib/functions.sh"
+require_root
+require sfdisk partx python3 sha256sum
+
+head -c 4M /dev/urandom >"$scratch/raw"
+img=$scratch/img
+tool mkimage "$scratch/raw" "$img"
+
+disk_make "$scratch/disk" 128M <<'TABLE'
+label: gpt
+size=40M
+size=40M
+TABLE
+disk=$loop
+# ext2: nothing of a mounted one moves while nobody writes
+fs_make ext2 "${disk}p1"
+fs_make swap "${disk}p2"
+
+refused() {
+	local before
+	sync
+	before=$(sha256sum <"$scratch/disk")
+	expect_fail 6 "$1" ambroctl restore --yes "$img" "$2"
+	[[ $before == $(sha256sum <"$scratch/disk") ]] || fail "refused ($1), but the disk has changed"
+}
+
+mount_at "${disk}p1" "$scratch/a mount" -o ro
+refused "${disk}p1 is mounted on $scratch/a mount" "$disk"
+refused "is mounted on $scratch/a mount" "${disk}p1"
+umount_at "$scratch/a mount"
+
+cleanup swapoff "${disk}p2" '2>/dev/null'
+if swapon --priority 0 "${disk}p2"; then
+	refused "${disk}p2 is in use as swap" "$disk"
+	refused "in use as swap" "${disk}p2"
+	swapoff "${disk}p2"
+else
+	say "note: no swap to be had here"
+fi
+
+loop_make "${disk}p1"
+refused "is what $loop stands on" "${disk}p1"
+refused "is what $loop stands on" "$disk"
+# the file under a loop device
+refused "is what $disk stands on" "$scratch/disk"
+_loop_free "$loop"
+
+hold() {
+	python3 -c 'import os, sys, time
+os.open(sys.argv[1], os.O_RDONLY | os.O_EXCL); print("held", flush=True); time.sleep(60)' "$1" >"$scratch/held" &
+	holder=$!
+	cleanup _stop_quietly $holder
+	wait_for 10 grep -q held "$scratch/held"
+}
+hold "$disk"
+refused "process $holder (python3)" "$disk"
+_stop_quietly $holder
+hold "${disk}p2"
+refused "held exclusively" "$disk"
+_stop_quietly $holder
+
+# and now nobody does
+ambroctl restore --yes "$img" "${disk}p2" 2>/dev/null
+same "$scratch/raw" "${disk}p2"

@@ -1,0 +1,37 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# verify passes a whole image, and finds a single wrong bit wherever it is put.
+. "$(dirname "$0")/../lib/functions.sh"
+require jq python3
+
+raw=$scratch/raw img=$scratch/img
+seq 1 900000 >"$raw"
+truncate -s 20M "$raw"
+head -c 3M /dev/urandom >>"$raw"
+tool mkimage --chunk-shift 18 "$raw" "$img"
+ambroctl verify "$img" 2>/dev/null | grep -q ': OK, 92 chunks' || fail "a whole image does not pass"
+ambroctl verify --json --threads 3 "$img" | jq -e '.ok and .damaged_chunks == 0 and .chunks == 92' >/dev/null || fail "JSON"
+
+size=$(stat -c %s "$img")
+flip() {
+	cp "$img" "$scratch/bad"
+	python3 -c 'import sys
+f, at = open(sys.argv[1], "r+b"), int(sys.argv[2])
+f.seek(at); b = f.read(1)[0]; f.seek(at); f.write(bytes([b ^ 16]))' "$scratch/bad" "$1"
+}
+# in the header, in the middle of a chunk of noise, in the index, in the trailer
+for at in 50 $((size - 1000000)) $((size - 1200)) $((size - 300)); do
+	flip "$at"
+	got=0
+	ambroctl verify "$scratch/bad" >"$scratch/out" 2>&1 || got=$?
+	[[ $got == 3 ]] || fail "exit code $got for a wrong bit at byte $at of $size: $(cat "$scratch/out")"
+done
+flip $((size - 1000000))
+expect_fail 3 "chunks cannot be restored; the first: region 0" ambroctl verify "$scratch/bad"
+got=0
+ambroctl verify --json "$scratch/bad" >"$scratch/json" 2>/dev/null || got=$?
+[[ $got == 3 ]] && jq -e '(.ok | not) and .damaged_chunks == 1 and .first_offset > 0' "$scratch/json" >/dev/null ||
+	fail "$(cat "$scratch/json")"
+truncate -s -1 "$scratch/bad"
+expect_fail 3 "" ambroctl verify "$scratch/bad"
