@@ -113,7 +113,7 @@ static int capture_open(struct capture *c, struct err *e)
 		return err_set(e, -EINVAL, "%s is empty: there is nothing to capture",
 			       c->disk->path);
 	}
-	r = output_open(&c->output, c->request->output_fd, c->cancel, e);
+	r = output_open(&c->output, c->request->output_fd, c->cancel, &c->status->written, e);
 	if (r < 0)
 		return r;
 	r = capture_choose(c, e);
@@ -255,7 +255,6 @@ static int capture_pass(struct capture *c, const struct extent_set *ranges, bool
 	if (r < 0)
 		return r;
 	atomic_fetch_add(&c->status->passes, 1);
-	atomic_store(&c->status->written, c->output.written);
 	c->snapshot.read_rate = reader_rate(c->reader);
 	if (c->snapshot.frozen)
 		return 0;
@@ -314,7 +313,6 @@ static int capture_finish(struct capture *c, struct err *e)
 	r = image_writer_finish(c->writer, e);
 	if (r < 0)
 		return r;
-	atomic_store(&c->status->written, c->output.written);
 	atomic_store(&c->status->phase, PHASE_DONE);
 	return 0;
 }

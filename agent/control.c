@@ -69,10 +69,13 @@ static bool control_in_group(const struct control *c, int fd, const struct ucred
 /* The first thing that sees a message, even before the Hello of a message bus. */
 static int control_filter(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
-	const struct peer *p = userdata;
+	struct peer *p = userdata;
 
 	(void)error;
-	if (p->allowed || !sd_bus_message_is_method_call(m, NULL, NULL))
+	if (!sd_bus_message_is_method_call(m, NULL, NULL))
+		return 0;
+	p->heard = true;
+	if (p->allowed)
 		return 0;
 	return sd_bus_reply_method_errorf(m, SD_BUS_ERROR_ACCESS_DENIED,
 					  "only root and members of the group " CONTROL_GROUP
@@ -229,7 +232,7 @@ static void control_broadcast(struct control *c, struct job *j,
 
 	for (p = TAILQ_FIRST(&c->peers); p; p = next) {
 		next = TAILQ_NEXT(p, link);
-		if (!p->allowed || emit(p, j) != -ENOBUFS)
+		if (!p->allowed || !p->heard || emit(p, j) != -ENOBUFS)
 			continue;
 		log_warning("process %d does not read what we send: its connection was closed",
 			    (int)p->pid);

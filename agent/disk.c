@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "agent/disk.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <libmount.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include <linux/fs.h>
+
+#include <libmount.h>
 
 #include "agent/disk_layout.h"
 #include "agent/disk_mounts.h"
@@ -44,16 +46,18 @@ static int source_whole(dev_t dev, const char *where, dev_t *ret, struct err *e)
 		r = sysblock_path(whole, path, sizeof(path));
 	if (r < 0)
 		return err_set_errno(e, r, "%s: device %u:%u", where, major(dev), minor(dev));
-	if (sysblock_text(whole, "dm/name", volume, sizeof(volume)) > 0)
+	if (sysblock_text(whole, "dm/name", volume, sizeof(volume)) > 0) {
 		return err_set(e, -EINVAL,
 			       "%s is on the volume %s; name /dev/mapper/%s to capture that "
 			       "volume, or the disk that it lies on",
 			       where, volume, volume);
-	if (sysblock_has(whole, "md"))
+	}
+	if (sysblock_has(whole, "md")) {
 		return err_set(e, -EINVAL,
 			       "%s is on the array %s; name %s to capture the array, or the disk "
 			       "that it lies on",
 			       where, path, path);
+	}
 	*ret = whole;
 	return 0;
 }
@@ -62,14 +66,15 @@ static int source_whole(dev_t dev, const char *where, dev_t *ret, struct err *e)
 static int source_btrfs(const char *where, dev_t *ret, struct err *e)
 {
 	_cleanup_close_ int fd = open(where, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	dev_t devs[2];
+	dev_t devs[2] = { 0 };
 	int n = fd < 0 ? -errno : sysblock_btrfs_devices(fd, devs, 2);
 
 	if (n < 0)
 		return err_set_errno(e, n, "%s: devices of its btrfs", where);
-	if (n != 1)
+	if (n != 1) {
 		return err_set(e, -EINVAL, "%s is a btrfs on several devices; name one disk",
 			       where);
+	}
 	*ret = devs[0];
 	return 0;
 }
@@ -90,12 +95,13 @@ static int source_mount(const char *path, dev_t *ret, struct err *e)
 		return err_set_errno(e, r, "/proc/self/mountinfo");
 	/* backward: of several mounts on one path the last one is seen */
 	fs = mnt_table_find_target(tb, path, MNT_ITER_BACKWARD);
-	if (!fs)
+	if (!fs) {
 		return err_set(
 			e, -EINVAL,
 			"%s is a folder and not a mount point; name a disk, a mount point or "
 			"an image file",
 			path);
+	}
 	type = mnt_fs_get_fstype(fs);
 	dev = mnt_fs_get_devno(fs);
 	if (type && !strcmp(type, "btrfs")) {
@@ -103,11 +109,12 @@ static int source_mount(const char *path, dev_t *ret, struct err *e)
 		if (r < 0)
 			return r;
 	}
-	if (!major(dev))
+	if (!major(dev)) {
 		return err_set(
 			e, -ENOTBLK,
 			"%s is a %s, which does not lie on a disk of this machine; name a disk",
 			path, type ? type : "file system");
+	}
 	return source_whole(dev, path, ret, e);
 }
 
@@ -150,6 +157,7 @@ static int disk_open_fd(struct disk *d, struct err *e)
 {
 	struct stat st;
 
+	assert(d->path);
 	d->fd = open(d->path, O_RDONLY | O_DIRECT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (d->fd < 0 && errno == EINVAL && d->is_file)
 		d->fd = open(d->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -224,9 +232,10 @@ static int identity_read(dev_t dev, const char *const *attrs, char **ret)
 {
 	char text[256];
 
-	for (; *attrs; attrs++)
+	for (; *attrs; attrs++) {
 		if (sysblock_text(dev, *attrs, text, sizeof(text)) > 0)
 			return text_keep(text, ret);
+	}
 	return 0;
 }
 
@@ -283,7 +292,10 @@ static int disk_fill(struct disk *d, struct err *e)
 	r = disk_fill_identity(d, e);
 	if (r < 0)
 		return r;
-	r = disk_layout_probe(d, &d->layout, e);
+	r = d->is_file ? disk_layout_probe_file(d->fd, d->path, d->size, d->logical_sector,
+						&d->layout, e)
+		       : disk_layout_probe_device(d->fd, d->path, d->size, d->logical_sector,
+						  &d->layout, e);
 	if (r < 0)
 		return r;
 	return disk_refresh_mounts(d, e);
@@ -322,19 +334,31 @@ void disk_free(struct disk *d)
 	free(d);
 }
 
+/* The disk as something to look for under a stack of devices. */
+static struct stack_target disk_target(const struct disk *d)
+{
+	return (struct stack_target){
+		.device = d->device,
+		.whole = d->whole,
+		.file_dev = d->file_dev,
+		.file_ino = d->file_ino,
+	};
+}
+
 int disk_refresh_mounts(struct disk *d, struct err *e)
 {
+	struct stack_target t = disk_target(d);
 	struct disk_mount *mounts;
 	size_t count;
 	int r;
 
-	r = disk_mounts_read(d, &mounts, &count, e);
+	r = disk_mounts_read(&t, &mounts, &count, e);
 	if (r < 0)
 		return r;
 	disk_mounts_free(d->mounts, d->n_mounts);
 	d->mounts = mounts;
 	d->n_mounts = count;
-	d->in_use = disk_look_in_use(d);
+	d->in_use = count || disk_mounts_held(&t, d->path);
 	return 0;
 }
 

@@ -11,21 +11,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "agent/disk_mounts.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/err.h"
 #include "lib/layout/layout.h"
-
-/* One mount of a file system that lies (directly or through holders such as LVM, LUKS, md, loop) on it. */
-struct disk_mount {
-	char *path; /* in the agent's mount namespace */
-	char *fs_type;
-	dev_t device;	/* the block device that is mounted (btrfs: the one named as source) */
-	bool direct;	/* on a partition of this disk itself, not through a holder */
-	uint64_t start; /* direct: the file system's first byte on the disk */
-	bool read_only;
-	bool unreplayed; /* mounted without replaying its log: its maps may be older than that */
-	int mount_id;	 /* mountinfo's: rises with mount order */
-};
 
 struct disk {
 	char *source; /* as asked for */

@@ -61,67 +61,79 @@ static uint32_t mbr_extended(const struct mbr *m)
 	return 0;
 }
 
-static int mbr_read(const struct disk *d, uint64_t at, struct mbr *ret)
+/* A device that is read by direct I/O only. */
+struct medium {
+	int fd;
+	const char *path;
+	uint64_t size;
+	uint32_t sector_size;
+};
+
+static int mbr_read(const struct medium *m, uint64_t at, struct mbr *ret)
 {
-	struct extent x = { at, d->logical_sector };
+	struct extent x = { at, m->sector_size };
 	struct extent_set one = { .items = &x, .count = 1 };
 	_cleanup_close_ int fd = -EBADF;
 	int r;
 
-	r = medium_copy(d->fd, d->size, &one, &fd, NULL);
+	r = medium_copy(m->fd, m->size, &one, &fd, NULL);
 	return r < 0 ? r : io_pread_all(fd, ret, sizeof(*ret), at);
 }
 
 /* Every extended boot record, each of which says where the next one is. A loop ends at the limit. */
-static int parts_add_ebrs(const struct disk *d, struct extent_set *parts)
+static int parts_add_ebrs(const struct medium *m, struct extent_set *parts)
 {
 	uint64_t base = 0, at = 0;
-	struct mbr m;
+	struct mbr record;
 	int r;
 
 	for (int i = 0; i < EBR_CHAIN_MAX; i++) {
 		uint32_t next;
 
 		/* an unreadable record ends the chain; the table is then not believed */
-		if (mbr_read(d, at, &m) < 0)
+		if (mbr_read(m, at, &record) < 0)
 			return 0;
-		next = mbr_extended(&m);
+		next = mbr_extended(&record);
 		if (!next)
 			return 0;
-		at = (base + next) * d->logical_sector;
+		at = (base + next) * m->sector_size;
 		if (!base)
 			base = next;
-		if (at >= d->size)
+		if (at >= m->size)
 			return 0;
-		r = parts_add(parts, d->size, at, d->logical_sector);
+		r = parts_add(parts, m->size, at, m->sector_size);
 		if (r < 0)
 			return r;
 	}
 	return 0;
 }
 
-static int parts_probe(const struct disk *d, struct extent_set *parts, struct layout **ret,
+static int parts_probe(const struct medium *m, struct extent_set *parts, struct layout **ret,
 		       struct err *e)
 {
 	_cleanup_close_ int fd = -EBADF;
 	int r;
 
 	extent_set_normalise(parts);
-	r = medium_copy(d->fd, d->size, parts, &fd, e);
-	if (r < 0)
-		return err_prefix(e, "%s", d->path);
-	return layout_probe(fd, d->path, d->size, d->logical_sector, ret, e);
+	r = medium_copy(m->fd, m->size, parts, &fd, e);
+	if (r < 0) {
+		err_prefix(e, "%s", m->path);
+		return r;
+	}
+	return layout_probe(fd, m->path, m->size, m->sector_size, ret, e);
 }
 
-static int disk_layout_probe_device(const struct disk *d, struct layout **ret, struct err *e)
+int disk_layout_probe_device(int fd, const char *path, uint64_t size, uint32_t sector_size,
+			     struct layout **ret, struct err *e)
 {
+	struct medium m = { fd, path, size, sector_size };
 	_cleanup_extents_ struct extent_set parts = { 0 };
 	_cleanup_(layout_freep) struct layout *first = NULL;
 	int r;
 
-	if (parts_add_edges(&parts, d->size, 0, d->size) < 0 || parts_add_ebrs(d, &parts) < 0)
+	if (parts_add_edges(&parts, size, 0, size) < 0 || parts_add_ebrs(&m, &parts) < 0)
 		return err_oom(e);
-	r = parts_probe(d, &parts, &first, e);
+	r = parts_probe(&m, &parts, &first, e);
 	if (r < 0)
 		return r;
 	/* now that the partitions are known: what is on them */
@@ -129,23 +141,22 @@ static int disk_layout_probe_device(const struct disk *d, struct layout **ret, s
 		const struct layout_region *region = &first->regions[i];
 
 		if (region->kind == LAYOUT_PARTITION &&
-		    parts_add_edges(&parts, d->size, region->start, region->length) < 0)
+		    parts_add_edges(&parts, size, region->start, region->length) < 0)
 			return err_oom(e);
 	}
-	return parts_probe(d, &parts, ret, e);
+	return parts_probe(&m, &parts, ret, e);
 }
 
-int disk_layout_probe(const struct disk *d, struct layout **ret, struct err *e)
+int disk_layout_probe_file(int fd, const char *path, uint64_t size, uint32_t sector_size,
+			   struct layout **ret, struct err *e)
 {
-	_cleanup_close_ int fd = -EBADF;
+	_cleanup_close_ int buffered = -EBADF;
 	char link[32];
 
-	if (!d->is_file)
-		return disk_layout_probe_device(d, ret, e);
-	/* the libraries' buffers are not aligned as d->fd wants; a file's page cache is never stale */
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", d->fd);
-	fd = open(link, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return err_set_errno(e, -errno, "%s", d->path);
-	return layout_probe(fd, d->path, d->size, d->logical_sector, ret, e);
+	/* the libraries' buffers are not aligned as @fd wants; a file's page cache is never stale */
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	buffered = open(link, O_RDONLY | O_CLOEXEC);
+	if (buffered < 0)
+		return err_set_errno(e, -errno, "%s", path);
+	return layout_probe(buffered, path, size, sector_size, ret, e);
 }

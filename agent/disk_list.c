@@ -59,9 +59,10 @@ static const char *kind_of(dev_t dev, const char *name)
 
 	if (sysblock_is_partition(dev))
 		return "part";
-	for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++) {
 		if (!strncmp(name, prefixes[i][0], strlen(prefixes[i][0])))
 			return prefixes[i][1];
+	}
 	return "disk";
 }
 
@@ -210,8 +211,8 @@ static bool name_wanted(const char *name, dev_t *ret_dev, uint64_t *ret_size)
 	if (name[0] == '.' || !strncmp(name, "ram", 3))
 		return false;
 	snprintf(path, sizeof(path), CLASS_FOLDER "/%s/dev", name);
-	/* NOLINTNEXTLINE(cert-err34-c): two small numbers from the kernel itself */
 	if (io_read_line(path, text, sizeof(text)) <= 0 ||
+	    /* NOLINTNEXTLINE(cert-err34-c): two small numbers from the kernel itself */
 	    sscanf(text, "%u:%u", &major_number, &minor_number) != 2)
 		return false;
 	snprintf(path, sizeof(path), CLASS_FOLDER "/%s/size", name);

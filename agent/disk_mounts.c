@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libmount.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +11,10 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <libmount.h>
+
 #include "agent/sysblock.h"
+#include "lib/base/cleanup.h"
 
 static void table_freep(struct libmnt_table **tb)
 {
@@ -83,17 +85,28 @@ static bool row_unreplayed(const struct row *row)
 	static const char *const names[] = { "norecovery", "noload", "nologreplay" };
 	const char *options = mnt_fs_get_fs_options(row->fs);
 
-	for (size_t i = 0; options && i < ARRAY_SIZE(names); i++)
+	for (size_t i = 0; options && i < ARRAY_SIZE(names); i++) {
 		if (strstr(options, names[i]))
 			return true;
+	}
 	return false;
 }
 
-static int mount_fill(const struct disk *d, const struct row *row, dev_t device,
+/* Is @dev the target itself or, of a whole disk, a partition? */
+static bool device_is_part(const struct stack_target *t, dev_t dev)
+{
+	dev_t whole;
+
+	if (!t->device)
+		return false;
+	return dev == t->device ||
+	       (t->device == t->whole && sysblock_whole(dev, &whole) == 0 && whole == t->whole);
+}
+
+static int mount_fill(const struct stack_target *t, const struct row *row, dev_t device,
 		      struct disk_mount *ret)
 {
 	struct disk_mount m = { .device = device, .mount_id = mnt_fs_get_id(row->fs) };
-	dev_t whole = 0;
 
 	m.path = strdup(mnt_fs_get_target(row->fs));
 	m.fs_type = strdup(mnt_fs_get_fstype(row->fs));
@@ -104,9 +117,8 @@ static int mount_fill(const struct disk *d, const struct row *row, dev_t device,
 	}
 	m.read_only = mnt_fs_match_options(row->fs, "ro") == 1;
 	m.unreplayed = row_unreplayed(row);
-	if (d->device && sysblock_whole(device, &whole) == 0)
-		m.direct = device == d->device || (!d->is_partition && whole == d->whole);
-	if (m.direct && device != d->device)
+	m.direct = device_is_part(t, device);
+	if (m.direct && device != t->device)
 		m.start = sysblock_start(device);
 	*ret = m;
 	return 0;
@@ -134,10 +146,11 @@ static ssize_t rows_read(struct libmnt_table *tb, struct row **ret)
 		row.reachable = path_leads_to(mnt_fs_get_target(fs), mnt_fs_get_id(fs));
 		while (i < count && rows[i].number != row.number)
 			i++;
-		if (i == count)
+		if (i == count) {
 			rows[count++] = row;
-		else if (row_better(&row, &rows[i]))
+		} else if (row_better(&row, &rows[i])) {
 			rows[i] = row;
+		}
 	}
 	*ret = TAKE_PTR(rows);
 	return count;
@@ -159,29 +172,26 @@ void disk_mounts_free(struct disk_mount *mounts, size_t count)
 	free(mounts);
 }
 
-/* Of the devices of one file system, the first that lies on @d: one on it directly if there is one. */
-static dev_t devices_on_disk(const struct disk *d, const struct stack_target *t, const dev_t *devs,
-			     int count)
+/* Of the devices of one file system, the first that lies on @t: one on it directly if there is one. */
+static dev_t devices_on_target(const struct stack_target *t, const dev_t *devs, int count)
 {
-	dev_t whole;
-
-	for (int i = 0; d->device && i < count; i++)
-		if (devs[i] == d->device ||
-		    (!d->is_partition && sysblock_whole(devs[i], &whole) == 0 && whole == d->whole))
+	for (int i = 0; i < count; i++) {
+		if (device_is_part(t, devs[i]))
 			return devs[i];
-	for (int i = 0; i < count; i++)
+	}
+	for (int i = 0; i < count; i++) {
 		if (stack_reaches(devs[i], t, true))
 			return devs[i];
+	}
 	return 0;
 }
 
-int disk_mounts_read(const struct disk *d, struct disk_mount **ret, size_t *ret_count,
+int disk_mounts_read(const struct stack_target *t, struct disk_mount **ret, size_t *ret_count,
 		     struct err *e)
 {
 	_cleanup_(table_freep) struct libmnt_table *tb = mnt_new_table();
 	_cleanup_free_ dev_t *devs = calloc(SYSBLOCK_LINKS_MAX, sizeof(*devs));
 	_cleanup_free_ struct row *rows = NULL;
-	struct stack_target t = disk_target(d);
 	struct disk_mount *mounts;
 	ssize_t n_rows;
 	size_t count = 0;
@@ -200,11 +210,11 @@ int disk_mounts_read(const struct disk *d, struct disk_mount **ret, size_t *ret_
 		return err_oom(e);
 	for (ssize_t i = 0; i < n_rows && r >= 0; i++) {
 		int n = row_devices(&rows[i], devs, SYSBLOCK_LINKS_MAX);
-		dev_t device = devices_on_disk(d, &t, devs, n);
+		dev_t device = devices_on_target(t, devs, n);
 
 		if (!device)
 			continue;
-		r = mount_fill(d, &rows[i], device, &mounts[count]);
+		r = mount_fill(t, &rows[i], device, &mounts[count]);
 		if (r >= 0)
 			count++;
 	}
@@ -247,33 +257,35 @@ static bool swap_reaches(char *line, const struct stack_target *t)
 	return fd >= 0 && stack_file_reaches(fd, t);
 }
 
-static bool disk_swapped_on(const struct stack_target *t)
+static bool target_swapped_on(const struct stack_target *t)
 {
 	_cleanup_file_ FILE *f = fopen("/proc/swaps", "re");
 	char line[2048];
 
-	while (f && fgets(line, sizeof(line), f))
+	while (f && fgets(line, sizeof(line), f)) {
 		if (swap_reaches(line, t))
 			return true;
+	}
 	return false;
 }
 
-static bool disk_held(const struct disk *d)
+static bool target_has_holders(const struct stack_target *t)
 {
 	dev_t parts[SYSBLOCK_LINKS_MAX], holder;
 	int n = 0;
 
-	if (sysblock_links(d->device, "holders", &holder, 1) > 0)
+	if (sysblock_links(t->device, "holders", &holder, 1) > 0)
 		return true;
-	if (!d->is_partition)
-		n = sysblock_partitions(d->whole, parts, SYSBLOCK_LINKS_MAX);
-	for (int i = 0; i < n; i++)
+	if (t->device == t->whole)
+		n = sysblock_partitions(t->whole, parts, SYSBLOCK_LINKS_MAX);
+	for (int i = 0; i < n; i++) {
 		if (sysblock_links(parts[i], "holders", &holder, 1) > 0)
 			return true;
+	}
 	return false;
 }
 
-bool disk_claimed(const char *path)
+bool disk_mounts_claimed(const char *path)
 {
 	/* the kernel refuses an exclusive open of what is mounted (in whatever namespace) or held */
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_EXCL | O_NONBLOCK | O_CLOEXEC);
@@ -281,11 +293,9 @@ bool disk_claimed(const char *path)
 	return fd < 0 && errno == EBUSY;
 }
 
-bool disk_look_in_use(const struct disk *d)
+bool disk_mounts_held(const struct stack_target *t, const char *path)
 {
-	struct stack_target t = disk_target(d);
-
-	if (d->n_mounts || disk_swapped_on(&t))
+	if (target_swapped_on(t))
 		return true;
-	return d->device && (disk_held(d) || disk_claimed(d->path));
+	return t->device && (target_has_holders(t) || disk_mounts_claimed(path));
 }

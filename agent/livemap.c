@@ -218,9 +218,10 @@ int livemap_btrfs(const char *path, dev_t device, uint64_t end, struct extent_se
 	r = btrfs_read(fd, devid, &used);
 	if (r >= 0 && !used.count)
 		r = -EBADMSG;
-	for (size_t i = 0; i < ARRAY_SIZE(supers) && r >= 0; i++)
+	for (size_t i = 0; i < ARRAY_SIZE(supers) && r >= 0; i++) {
 		if (supers[i] + 4096 <= end)
 			r = extent_set_add(&used, supers[i], 4096);
+	}
 	if (r < 0)
 		return err_set_errno(e, r, "%s: BTRFS_IOC_TREE_SEARCH_V2", path);
 	extent_set_normalise(&used);

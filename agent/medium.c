@@ -62,10 +62,11 @@ int medium_copy(int direct_fd, uint64_t size, const struct extent_set *parts, in
 		return err_set_errno(e, -errno, "memory for a copy of the partition table");
 	extent_for_each(x, parts) {
 		r = medium_copy_extent(direct_fd, fd, size, x, buf);
-		if (r < 0)
+		if (r < 0) {
 			return err_set_errno(e, r, "read of %llu bytes at %llu",
 					     (unsigned long long)x->length,
 					     (unsigned long long)x->start);
+		}
 	}
 	*ret_fd = TAKE_FD(fd);
 	return 0;

@@ -12,12 +12,13 @@
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
 
-int output_open(struct output *o, int fd, struct cancel *cancel, struct err *e)
+int output_open(struct output *o, int fd, struct cancel *cancel, atomic_uint_fast64_t *written,
+		struct err *e)
 {
 	int flags = fcntl(fd, F_GETFL);
 	struct stat st;
 
-	*o = (struct output){ .fd = fd, .cancel = cancel };
+	*o = (struct output){ .fd = fd, .cancel = cancel, .written = written };
 	if (flags < 0 || fstat(fd, &st) < 0)
 		return err_set_errno(e, -errno, "the output descriptor is not usable");
 	if ((flags & O_ACCMODE) == O_RDONLY)
@@ -59,9 +60,13 @@ static int output_write(void *ctx, const void *buf, size_t len)
 
 	if (cancel_raised(o->cancel))
 		return -ECANCELED;
-	o->written += len;
-	if (!o->waits)
-		return io_write_all(o->fd, buf, len);
+	if (!o->waits) {
+		int r = io_write_all(o->fd, buf, len);
+
+		if (r >= 0)
+			atomic_fetch_add(o->written, len);
+		return r;
+	}
 	while (len > 0) {
 		ssize_t n = output_some(o, at, len);
 
@@ -75,6 +80,7 @@ static int output_write(void *ctx, const void *buf, size_t len)
 		if (n < 0 && n != -EINTR)
 			return (int)n;
 		if (n > 0) {
+			atomic_fetch_add(o->written, (size_t)n);
 			at += n;
 			len -= (size_t)n;
 		}

@@ -8,6 +8,8 @@
  */
 #pragma once
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "lib/base/cancel.h"
@@ -19,10 +21,11 @@ struct output {
 	bool owned;
 	bool waits; /* a pipe or socket */
 	struct cancel *cancel;
-	uint64_t written;
+	atomic_uint_fast64_t *written; /* bytes, kept up to date for whoever watches; borrowed */
 };
 
 /* @fd is borrowed and must outlive the output. -EBADF when it is not open for writing. */
-int output_open(struct output *o, int fd, struct cancel *cancel, struct err *e);
+int output_open(struct output *o, int fd, struct cancel *cancel, atomic_uint_fast64_t *written,
+		struct err *e);
 void output_close(struct output *o);
 struct image_sink output_sink(struct output *o);

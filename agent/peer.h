@@ -31,6 +31,8 @@ struct peer {
 	uid_t uid;
 	pid_t pid;
 	bool allowed;
+	/* has called something: a client that says Hello takes no signal before the answer (sd-bus: EIO) */
+	bool heard;
 };
 TAILQ_HEAD(peer_list, peer);
 

@@ -240,6 +240,19 @@ static int precopy_hand_out(struct snapshot *s, uint32_t era, const struct exten
 	return 1;
 }
 
+static int precopy_give_up(struct snapshot *s, struct err *e)
+{
+	struct precopy *p = s->state;
+
+	return err_set(e, -EBUSY,
+		       "%s is written to faster than it can be read again: %" PRIu64
+		       " MiB in %" PRIu64
+		       " chunks are left after %u passes, too much for --max-freeze %u ms; "
+		       "allow more, or capture at a quieter time",
+		       s->disk->path, p->cost.bytes >> 20, p->cost.chunks,
+		       atomic_load(&s->status->passes), s->request->max_freeze_ms);
+}
+
 /* Steps 7 to 9. Returns 1 with ranges; s->frozen says whether they are the last. */
 static int precopy_freeze(struct snapshot *s, const struct extent_set **ret, struct err *e)
 {
@@ -269,9 +282,14 @@ static int precopy_freeze(struct snapshot *s, const struct extent_set **ret, str
 		p->era_frozen = era;
 		return precopy_hand_out(s, era, ret);
 	}
-	freeze_thaw(p->freeze, NULL);
+	if (r < 0)
+		return r; /* end() thaws */
+	r = freeze_thaw(p->freeze, e);
 	precopy_note_freeze(s);
-	return r < 0 ? r : precopy_hand_out(s, era, ret);
+	if (p->attempts < ATTEMPTS_MAX)
+		return precopy_hand_out(s, era, ret);
+	return r < 0 ? err_prefix(e, "gave up after %u freezes", p->attempts)
+		     : precopy_give_up(s, e);
 }
 
 /* Was anything that we capture written since @era? Never allocates, see DIRTY_RESERVE. */
@@ -376,19 +394,6 @@ static int precopy_conclude(struct snapshot *s, struct err *e)
 	}
 	s->guarantee = guarantee;
 	return 0;
-}
-
-static int precopy_give_up(struct snapshot *s, struct err *e)
-{
-	struct precopy *p = s->state;
-
-	return err_set(e, -EBUSY,
-		       "%s is written to faster than it can be read again: %" PRIu64
-		       " MiB in %" PRIu64
-		       " chunks are left after %u passes, too much for --max-freeze %u ms; "
-		       "allow more, or capture at a quieter time",
-		       s->disk->path, p->cost.bytes >> 20, p->cost.chunks,
-		       atomic_load(&s->status->passes), s->request->max_freeze_ms);
 }
 
 static int precopy_next(struct snapshot *s, const struct extent_set **ret, struct err *e)

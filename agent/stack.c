@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libmount.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +14,8 @@
 
 #include <linux/loop.h>
 #include <linux/magic.h>
+
+#include <libmount.h>
 
 #include "agent/sysblock.h"
 #include "lib/base/cleanup.h"
@@ -35,9 +36,10 @@ static bool walk_file(struct walk *w, int fd, unsigned int depth);
 
 static bool walk_devices(struct walk *w, const dev_t *devs, int count, unsigned int depth)
 {
-	for (int i = 0; i < count; i++)
+	for (int i = 0; i < count; i++) {
 		if (walk_device(w, devs[i], depth))
 			return true;
+	}
 	return false;
 }
 

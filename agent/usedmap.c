@@ -52,17 +52,19 @@ static const char *const table_drivers[] = { "vfat", "msdos", "exfat", "ntfs3" }
 
 static const struct way *way_find(const char *fs_type)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(ways); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(ways); i++) {
 		if (!strcmp(ways[i].fs_type, fs_type))
 			return &ways[i];
+	}
 	return NULL;
 }
 
 static bool table_driver(const char *fs_type)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(table_drivers); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(table_drivers); i++) {
 		if (!strcmp(table_drivers[i], fs_type))
 			return true;
+	}
 	return false;
 }
 
@@ -151,10 +153,11 @@ static bool place_taken(const struct place *p)
 
 	if (d->is_file)
 		return d->in_use;
-	for (size_t i = 0; i < d->n_mounts; i++)
+	for (size_t i = 0; i < d->n_mounts; i++) {
 		if (!d->mounts[i].direct && stack_reaches(d->mounts[i].device, &t, false))
 			return true;
-	return sysblock_path(t.device, path, sizeof(path)) < 0 || disk_claimed(path);
+	}
+	return sysblock_path(t.device, path, sizeof(path)) < 0 || disk_mounts_claimed(path);
 }
 
 /* Of a file system that is not mounted. */
@@ -231,9 +234,10 @@ static int used_from_map(struct usedmap_region *u, const struct layout_region *r
 		r = used_add(u, region, 0, HEAD_BYTES);
 	for (size_t i = 0; i < aligned.count && r >= 0; i++)
 		r = used_add(u, region, aligned.items[i].start, aligned.items[i].length);
-	if (r >= 0)
+	if (r >= 0) {
 		r = used_add(u, region, ROUND_DOWN(region->length - tail, ALIGN_BYTES),
 			     region->length);
+	}
 	return r;
 }
 
@@ -244,12 +248,13 @@ static int used_fs(struct usedmap_region *u, const struct place *p)
 	struct err why = { 0 };
 	int r;
 
-	if (p->mount)
+	if (p->mount) {
 		r = place_map_mounted(p, &map, &u->map, &why);
-	else if (!fs_type || opaque_type(fs_type))
+	} else if (!fs_type || opaque_type(fs_type)) {
 		return used_all(u, p->region, "");
-	else
+	} else {
 		r = place_map_unmounted(p, &map, &u->map, &why);
+	}
 	if (r < 0)
 		return r;
 	return r ? used_from_map(u, p->region, &map) : used_all(u, p->region, why.text);
@@ -275,9 +280,10 @@ static int used_region(struct usedmap_region *u, const struct place *p)
 
 static const struct disk_mount *mount_at(const struct disk *d, uint64_t start)
 {
-	for (size_t i = 0; i < d->n_mounts; i++)
+	for (size_t i = 0; i < d->n_mounts; i++) {
 		if (d->mounts[i].direct && d->mounts[i].start == start)
 			return &d->mounts[i];
+	}
 	return NULL;
 }
 
@@ -290,9 +296,10 @@ static dev_t region_device(const struct disk *d, const struct layout_region *reg
 	if (d->is_file || d->is_partition || region->kind != LAYOUT_PARTITION)
 		return d->device;
 	n = sysblock_partitions(d->whole, parts, SYSBLOCK_LINKS_MAX);
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n; i++) {
 		if (sysblock_start(parts[i]) == region->start)
 			return parts[i];
+	}
 	return 0;
 }
 
@@ -302,9 +309,10 @@ static bool layout_contradicted(const struct disk *d)
 	for (size_t i = 0; i < d->n_mounts; i++) {
 		bool found = !d->mounts[i].direct;
 
-		for (size_t j = 0; j < d->layout->n_regions && !found; j++)
+		for (size_t j = 0; j < d->layout->n_regions && !found; j++) {
 			found = d->layout->regions[j].start == d->mounts[i].start &&
 				d->layout->regions[j].kind != LAYOUT_GAP;
+		}
 		if (!found)
 			return true;
 	}

@@ -134,9 +134,10 @@ static int contents_add_table(struct contents *c, int fd, uint64_t size)
 		uint64_t length = (uint64_t)blkid_partition_get_size(part) * 512;
 
 		if (start < size && length && length <= size - start &&
-		    !blkid_partition_is_extended(part))
+		    !blkid_partition_is_extended(part)) {
 			r = contents_add(c, fd, (unsigned int)blkid_partition_get_partno(part),
 					 start, length);
+		}
 	}
 	return r;
 }
@@ -222,9 +223,10 @@ static void content_print(const struct content *c, const char *indent, FILE *out
 		c->type ? render_safe(c->type, type, sizeof(type)) : "no known content");
 	if (c->label)
 		fprintf(out, ", label \"%s\"", render_safe(c->label, label, sizeof(label)));
-	if (c->last_mounted)
+	if (c->last_mounted) {
 		fprintf(out, ", last mounted on %s",
 			render_safe(c->last_mounted, mounted, sizeof(mounted)));
+	}
 	fputc('\n', out);
 }
 
@@ -234,7 +236,8 @@ void contents_print(const struct contents *c, const char *indent, FILE *out)
 		fprintf(out, "%sa %s partition table\n", indent, c->table);
 	for (size_t i = 0; i < c->count; i++)
 		content_print(&c->items[i], indent, out);
-	if (!c->count && !*c->table)
+	if (!c->count && !*c->table) {
 		fprintf(out, "%s%s\n", indent,
 			c->head_used ? "data of an unknown kind" : "nothing known");
+	}
 }

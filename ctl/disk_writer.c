@@ -80,9 +80,10 @@ int disk_writer_new(const struct disk_writer_options *o, struct disk_writer **re
 
 static int writer_failed(struct disk_writer *w, const struct slot *s, int code)
 {
-	if (!w->failed.code)
+	if (!w->failed.code) {
 		err_set_errno(&w->failed, code, "writing %zu bytes at byte %" PRIu64, s->len,
 			      s->offset);
+	}
 	return code;
 }
 
@@ -112,9 +113,9 @@ static int writer_reap(struct disk_writer *w)
 	struct io_uring_cqe *cqe;
 	int r;
 
-	do
+	do {
 		r = io_uring_wait_cqe(&w->ring, &cqe);
-	while (r == -EINTR);
+	} while (r == -EINTR);
 	if (r < 0)
 		return r;
 	writer_complete(w, (unsigned int)io_uring_cqe_get_data64(cqe), cqe->res);
@@ -171,9 +172,10 @@ static int writer_write_now(struct disk_writer *w, unsigned int id, int fd, stru
 
 	if (r >= 0) {
 		r = io_pwrite_all(fd, s->bytes, s->len, s->offset);
-		if (r < 0)
+		if (r < 0) {
 			err_set_errno(e, r, "writing %zu bytes at byte %" PRIu64, s->len,
 				      s->offset);
+		}
 	}
 	w->free_ids[w->n_free++] = id;
 	return r;
@@ -195,14 +197,15 @@ int disk_writer_write(struct disk_writer *w, void *buffer, size_t len, uint64_t 
 		return writer_write_now(w, id, fd, e);
 	/* never NULL: the queue has as many entries as there are buffers */
 	sqe = io_uring_get_sqe(&w->ring);
-	if (w->registered)
+	if (w->registered) {
 		io_uring_prep_write_fixed(sqe, fd, s->bytes, (unsigned int)len, offset, (int)id);
-	else
+	} else {
 		io_uring_prep_write(sqe, fd, s->bytes, (unsigned int)len, offset);
+	}
 	io_uring_sqe_set_data64(sqe, id);
-	do
+	do {
 		r = io_uring_submit(&w->ring);
-	while (r == -EINTR || r == -EAGAIN);
+	} while (r == -EINTR || r == -EAGAIN);
 	if (r < 0) {
 		w->free_ids[w->n_free++] = id;
 		return err_set_errno(e, r, "submitting a write");

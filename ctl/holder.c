@@ -233,8 +233,8 @@ char *holder_processes(dev_t device, char *buf, size_t size)
 	*buf = '\0';
 	/* NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is ours alone */
 	while (d && n < size / 2 && (de = readdir(d))) {
-		if (!isdigit((unsigned char)de->d_name[0]) || atoi(de->d_name) == getpid() ||
-		    !process_has(de->d_name, device))
+		if (!isdigit((unsigned char)de->d_name[0]) ||
+		    strtol(de->d_name, NULL, 10) == getpid() || !process_has(de->d_name, device))
 			continue;
 		snprintf(path, sizeof(path), "/proc/%.20s/comm", de->d_name);
 		if (io_read_line(path, comm, sizeof(comm)) < 0)

@@ -14,10 +14,11 @@ int image_file_open(const char *path, struct image_file *ret, struct err *e)
 	struct stat st;
 	int r;
 
-	if (strcmp(path, "-") == 0)
+	if (strcmp(path, "-") == 0) {
 		return err_set(e, -ESPIPE,
 			       "an image cannot be read from a pipe: its index is at its end; "
 			       "save it to a file first (or use zstd -dc)");
+	}
 	f.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (f.fd < 0)
 		return err_set_errno(e, -errno, "cannot open %s", path);
@@ -56,9 +57,10 @@ char *image_file_time(uint64_t realtime_ns, char *buf, size_t size)
 
 char *image_file_ratio(uint64_t disk_bytes, uint64_t stored_bytes, char *buf, size_t size)
 {
-	if (stored_bytes)
+	if (stored_bytes) {
 		snprintf(buf, size, "%.1f : 1", (double)disk_bytes / (double)stored_bytes);
-	else
+	} else {
 		snprintf(buf, size, "-");
+	}
 	return buf;
 }

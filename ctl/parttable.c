@@ -84,9 +84,10 @@ int parttable_drop(int fd, dev_t device, const char *path, struct err *e)
 		struct blkpg_partition p = { .pno = (int)parts[i].number };
 
 		r = partition_ioctl(fd, BLKPG_DEL_PARTITION, &p);
-		if (r < 0 && r != -ENXIO)
+		if (r < 0 && r != -ENXIO) {
 			return err_set_errno(e, r, "cannot let go of partition %u of %s",
 					     parts[i].number, path);
+		}
 	}
 	return 0;
 }
@@ -109,9 +110,10 @@ int parttable_move_backup(int fd, const char *path, uint32_t sector, struct err 
 	r = context_open(fd, path, sector, &again, e);
 	if (r < 0)
 		return r;
-	if (!fdisk_is_label(again, GPT) || fdisk_verify_disklabel(again))
+	if (!fdisk_is_label(again, GPT) || fdisk_verify_disklabel(again)) {
 		return err_set(e, -EIO, "the GPT of %s does not read back right after it was moved",
 			       path);
+	}
 	return 0;
 }
 
@@ -142,9 +144,10 @@ static int partitions_add(int fd, struct fdisk_context *c, const char *path, str
 
 		r = partition_ioctl(fd, BLKPG_ADD_PARTITION, &p);
 		/* EBUSY: there is one, from BLKRRPART a moment ago */
-		if (r < 0 && r != -EBUSY)
+		if (r < 0 && r != -EBUSY) {
 			return err_set_errno(e, r, "telling the kernel of partition %d of %s",
 					     p.pno, path);
+		}
 		n++;
 	}
 	return n;
@@ -170,8 +173,9 @@ int parttable_reread(int fd, dev_t device, const char *path, struct err *e)
 	r = sysdev_partitions(device, &parts, &known);
 	if (r < 0)
 		return err_set_errno(e, r, "reading the partitions of %s from sysfs", path);
-	if (known < (size_t)n)
+	if (known < (size_t)n) {
 		return err_set(e, -EIO, "the kernel knows %zu of the %d partitions of %s", known, n,
 			       path);
+	}
 	return n;
 }

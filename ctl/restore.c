@@ -81,10 +81,11 @@ static int restore_where(const struct restore *rs, const struct restore_item *it
 	uint64_t at = item->offset + restore_plan_base(rs->job->plan);
 	unsigned int partition = m->regions[item->region].partition;
 
-	if (partition)
+	if (partition) {
 		return err_prefix(e,
 				  "region %" PRIu32 " (partition %u), byte %" PRIu64 " of the disk",
 				  item->region, partition, at);
+	}
 	return err_prefix(e, "region %" PRIu32 ", byte %" PRIu64 " of the disk", item->region, at);
 }
 
@@ -352,9 +353,10 @@ static void restore_tick(const struct restore *rs)
 {
 	const struct restore_job *j = rs->job;
 
-	if (j->tick)
+	if (j->tick) {
 		j->tick(j->ctx, rs->verifying ? "verify" : "write",
 			atomic_load(rs->verifying ? &rs->read_back : &rs->done), rs->total);
+	}
 }
 
 static void restore_wait(struct restore *rs)

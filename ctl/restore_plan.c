@@ -146,9 +146,10 @@ static int plan_step(struct restore_plan *p, struct restore_item *ret, struct er
 			err_prefix(e, "region %" PRIu32, p->region);
 			return r;
 		}
-		if (r == 0)
+		if (r == 0) {
 			return err_set(e, -EBADMSG, "region %" PRIu32 ": its tree ends too early",
 				       p->region);
+		}
 		plan_piece(p, &run, ret);
 		return 1;
 	}
@@ -175,7 +176,7 @@ void restore_plan_begin(struct restore_plan *p, enum restore_part part)
 
 static int plan_count(struct restore_plan *p, struct cancel *c, struct err *e)
 {
-	struct restore_item item;
+	struct restore_item item = { 0 };
 	int r = 0;
 
 	for (int part = 0; part < RESTORE_PARTS && r >= 0; part++) {

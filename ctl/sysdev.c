@@ -24,10 +24,11 @@ char *sysdev_name(dev_t device, char buf[static SYSDEV_NAME_MAX])
 {
 	char path[PATH_MAX];
 
-	if (sysdev_path(device, path) < 0)
+	if (sysdev_path(device, path) < 0) {
 		snprintf(buf, SYSDEV_NAME_MAX, "%u:%u", major(device), minor(device));
-	else
+	} else {
 		snprintf(buf, SYSDEV_NAME_MAX, "%.*s", SYSDEV_NAME_MAX - 1, strrchr(path, '/') + 1);
+	}
 	/* sysfs writes the '/' of "cciss/c0d0" as '!' */
 	for (char *c = buf; *c; c++) {
 		if (*c == '!')

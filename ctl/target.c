@@ -4,12 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <libgen.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include <linux/fs.h>
 
@@ -21,6 +21,9 @@
 
 /* Buffers are aligned to pages; a device that wants more of memory is not given O_DIRECT. */
 #define TARGET_MEMORY_ALIGN 4096
+/* Two seconds in all. */
+#define TARGET_CLAIM_TRIES    40
+#define TARGET_CLAIM_PAUSE_NS 50000000
 
 static int target_too_small(const struct target *t, uint64_t need, struct err *e)
 {
@@ -55,9 +58,10 @@ static int target_check_device(struct target *t, int fd, uint64_t need, int imag
 	if (t->size < need)
 		return target_too_small(t, need, e);
 	sysdev_text(whole, "queue/zoned", zoned, sizeof(zoned));
-	if (strcmp(zoned, "host-managed") == 0)
+	if (strcmp(zoned, "host-managed") == 0) {
 		return err_set(e, -EBUSY, "%s is a zoned device, which takes no random writes",
 			       t->path);
+	}
 	t->sector = (uint32_t)sector;
 	t->align = (uint32_t)sector;
 	sysdev_text(whole, "device/model", model, sizeof(model));
@@ -75,6 +79,23 @@ static int target_held(const struct target *t, struct err *e)
 		       *who ? ": " : "", who);
 }
 
+/*
+ * A claim can outlive its process for a moment: the kernel ends a killed process's writes in the
+ * background, and udev looks at disks that were closed.
+ */
+static void target_claim(struct target *t)
+{
+	const struct timespec pause = { .tv_nsec = TARGET_CLAIM_PAUSE_NS };
+
+	for (int i = 0; i < TARGET_CLAIM_TRIES; i++) {
+		t->fd = open(t->path, O_RDWR | O_EXCL | O_CLOEXEC | O_NONBLOCK);
+		if (t->fd >= 0 || errno != EBUSY)
+			return;
+		nanosleep(&pause, NULL);
+	}
+	errno = EBUSY;
+}
+
 static int target_open_device(struct target *t, uint64_t need, int image_fd, struct err *e)
 {
 	_cleanup_close_ int look = open(t->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -89,7 +110,7 @@ static int target_open_device(struct target *t, uint64_t need, int image_fd, str
 	r = target_check_device(t, look, need, image_fd, e);
 	if (r < 0)
 		return r;
-	t->fd = open(t->path, O_RDWR | O_EXCL | O_CLOEXEC | O_NONBLOCK);
+	target_claim(t);
 	if (t->fd < 0 && errno == EBUSY)
 		return target_held(t, e);
 	if (t->fd < 0)
@@ -107,12 +128,16 @@ static int target_open_device(struct target *t, uint64_t need, int image_fd, str
 /* A mistyped /dev/sdX must not become a file that fills the memory behind /dev. */
 static int target_check_new_file(const char *path, struct err *e)
 {
-	_cleanup_free_ char *copy = strdup(path), *dir = NULL;
+	_cleanup_free_ char *above = NULL, *dir = NULL;
 	struct stat parent, dev;
 
-	if (!copy)
+	/* what is not there yet has no "..", but its directory has a "." */
+	if (asprintf(&above, "%.*s.", (int)(strrchr(path, '/') ? strrchr(path, '/') - path + 1 : 0),
+		     path) < 0) {
+		above = NULL;
 		return err_oom(e);
-	dir = realpath(dirname(copy), NULL);
+	}
+	dir = realpath(above, NULL);
 	if (!dir || stat(dir, &parent) < 0)
 		return err_set_errno(e, -errno, "cannot create %s", path);
 	if (strncmp(dir, "/dev", 4) == 0 && (!dir[4] || dir[4] == '/') && stat("/dev", &dev) == 0 &&
@@ -131,10 +156,11 @@ static void target_find_direct(struct target *t)
 	    sx.stx_dio_mem_align > TARGET_MEMORY_ALIGN)
 		return;
 	t->direct_fd = open(t->path, O_RDWR | O_DIRECT | O_CLOEXEC);
-	if (t->direct_fd < 0)
+	if (t->direct_fd < 0) {
 		t->direct_fd = -EBADF;
-	else
+	} else {
 		t->align = MAX(sx.stx_dio_offset_align, 512u);
+	}
 }
 
 static int target_open_file(struct target *t, int image_fd, struct err *e)
@@ -187,12 +213,13 @@ int target_open(const char *path, uint64_t need, int image_fd, struct target **r
 			return err_set_errno(e, -errno, "cannot look at %s", path);
 		st.st_mode = S_IFREG;
 	}
-	if (S_ISBLK(st.st_mode))
+	if (S_ISBLK(st.st_mode)) {
 		r = target_open_device(t, need, image_fd, e);
-	else if (S_ISREG(st.st_mode))
+	} else if (S_ISREG(st.st_mode)) {
 		r = target_open_file(t, image_fd, e);
-	else
+	} else {
 		r = err_set(e, -ENOTBLK, "%s is neither a block device nor a regular file", path);
+	}
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(t);
@@ -224,9 +251,10 @@ int target_begin(struct target *t, uint64_t need, struct err *e)
 		return t->is_partition ? 0 : parttable_drop(t->fd, t->device, t->path, e);
 	if (t->size >= need)
 		return 0;
-	if (ftruncate(t->fd, (off_t)need) < 0)
+	if (ftruncate(t->fd, (off_t)need) < 0) {
 		return err_set_errno(e, -errno, "cannot make %s %" PRIu64 " bytes long", t->path,
 				     need);
+	}
 	t->size = need;
 	return 0;
 }
@@ -239,9 +267,10 @@ static int target_write_zeros(const struct target *t, uint64_t offset, uint64_t 
 		size_t n = (size_t)MIN(len, sizeof(zeros));
 		int r = io_pwrite_all(t->fd, zeros, n, offset);
 
-		if (r < 0)
+		if (r < 0) {
 			return err_set_errno(e, r, "writing zeros at byte %" PRIu64 " of %s",
 					     offset, t->path);
+		}
 		offset += n;
 		len -= n;
 	}
@@ -257,17 +286,19 @@ int target_zero(struct target *t, uint64_t offset, uint64_t len, struct err *e)
 		return 0;
 	if (atomic_load(&t->no_zeroout) || (!t->is_file && (offset | len) % t->sector))
 		return target_write_zeros(t, offset, len, e);
-	if (t->is_file)
+	if (t->is_file) {
 		r = fallocate(t->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
 			      (off_t)len);
-	else
+	} else {
 		r = ioctl(t->fd, BLKZEROOUT, range);
+	}
 	if (r == 0)
 		return 0;
-	if (errno != EOPNOTSUPP && errno != EINVAL && errno != ENOTTY)
+	if (errno != EOPNOTSUPP && errno != EINVAL && errno != ENOTTY) {
 		return err_set_errno(e, -errno,
 				     "zeroing %" PRIu64 " bytes at byte %" PRIu64 " of %s", len,
 				     offset, t->path);
+	}
 	atomic_store(&t->no_zeroout, true);
 	return target_write_zeros(t, offset, len, e);
 }
@@ -281,18 +312,20 @@ int target_discard(struct target *t, uint64_t offset, uint64_t len, struct err *
 
 	if (end <= start || t->fresh || atomic_load(&t->no_discard))
 		return 0;
-	if (t->is_file)
+	if (t->is_file) {
 		r = fallocate(t->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)start,
 			      (off_t)(end - start));
-	else
+	} else {
 		r = ioctl(t->fd, BLKDISCARD, range);
+	}
 	if (r == 0)
 		return 1;
 	/* a device that cannot, or does not want to: the bytes are of no interest, so it stays as it is */
-	if (errno == EIO || errno == ENOSPC)
+	if (errno == EIO || errno == ENOSPC) {
 		return err_set_errno(e, -errno,
 				     "discarding %" PRIu64 " bytes at byte %" PRIu64 " of %s", len,
 				     offset, t->path);
+	}
 	atomic_store(&t->no_discard, true);
 	return 0;
 }
@@ -308,8 +341,9 @@ int target_flush(struct target *t, struct err *e)
 
 void target_drop_cache(const struct target *t)
 {
-	if (t->is_file)
+	if (t->is_file) {
 		(void)posix_fadvise(t->fd, 0, 0, POSIX_FADV_DONTNEED);
-	else
+	} else {
 		(void)ioctl(t->fd, BLKFLSBUF, 0);
+	}
 }

@@ -90,11 +90,12 @@ static int session_plan(struct restore_session *s, struct cancel *c, struct err 
 			if (m->regions[i].partition == s->args->partition)
 				region = (int64_t)i;
 		}
-		if (region < 0)
+		if (region < 0) {
 			return err_set(e, -ENOENT,
 				       "%s has no partition %" PRIu64
 				       "; 'ambroctl show' lists what it has",
 				       s->args->image, s->args->partition);
+		}
 	}
 	return restore_plan_new(s->image.reader, region, c, &s->plan, e);
 }
@@ -170,9 +171,10 @@ static int session_fit_table(struct restore_session *s, struct err *e)
 	if (!session_has_table(s) || strcmp(m->table, "gpt") != 0 || t->size <= m->disk_size)
 		return 0;
 	r = parttable_move_backup(t->fd, t->path, t->is_file ? m->logical_sector : 0, e);
-	if (r < 0)
+	if (r < 0) {
 		return err_prefix(e, "all data is restored, but the partition table is not yet "
 				     "fitted to the larger disk");
+	}
 	s->table_moved = true;
 	return target_flush(t, e);
 }
@@ -187,9 +189,10 @@ static void session_tell_kernel(struct restore_session *s)
 	if (!session_has_table(s) || t->is_file || t->is_partition)
 		return;
 	s->partitions = parttable_reread(t->fd, t->device, t->path, &e);
-	if (s->partitions < 0)
+	if (s->partitions < 0) {
 		verb_say("restore", "note: the kernel does not know the new partitions yet: %s",
 			 e.text);
+	}
 }
 
 static void session_tick(void *ctx, const char *phase, uint64_t done, uint64_t total)
@@ -280,9 +283,10 @@ static void session_print(const struct restore_session *s)
 	       render_rate(session_rate(s), c));
 	printf(", %s zeroed, %s given back\n", render_size(r->zeroed, a),
 	       render_size(r->discarded, b));
-	if (s->args->verify)
+	if (s->args->verify) {
 		printf("verified: %s read back from the medium are right\n",
 		       render_size(r->verified, a));
+	}
 	if (s->table_moved)
 		printf("the disk is larger than the imaged one: its backup GPT now is at the end\n");
 	if (s->partitions > 0)
@@ -295,16 +299,18 @@ static void session_warn(const struct restore_session *s)
 	const struct restore_result *r = &s->result;
 	uint64_t bad = extent_set_total(&s->image.manifest->bad);
 
-	if (bad)
+	if (bad) {
 		verb_say("restore",
 			 "note: %" PRIu64 " bytes of the disk could not be read when the image was "
 			 "made; there are zeros in their place",
 			 bad);
-	for (size_t i = 0; i < r->n_damages && i < 20; i++)
+	}
+	for (size_t i = 0; i < r->n_damages && i < 20; i++) {
 		verb_say("restore",
 			 "damaged in the image, zeros on the target: region %" PRIu32
 			 ", byte %" PRIu64 ", %" PRIu64 " bytes",
 			 r->damages[i].region, r->damages[i].offset, r->damages[i].length);
+	}
 	if (r->n_damages > 20)
 		verb_say("restore", "… and %zu more chunks", r->n_damages - 20);
 }
@@ -341,11 +347,12 @@ static int restore_do(const struct restore_args *args)
 	    session_print_json(&s, r < 0 ? e.text : NULL) < 0)
 		return VERB_FAILED;
 	if (r < 0) {
-		if (s.result.touched && !s.table_moved)
+		if (s.result.touched && !s.table_moved) {
 			verb_say("restore",
 				 "%s is now incomplete: what was there is gone, and it does not "
 				 "hold what the image has",
 				 args->target);
+		}
 		return verb_fail("restore", &e);
 	}
 	if (!arg_json)

@@ -37,12 +37,14 @@ static const char *show_guarantee(const char *g)
 {
 	if (!g)
 		return "unknown";
-	if (strcmp(g, "filesystem-consistent") == 0)
+	if (strcmp(g, "filesystem-consistent") == 0) {
 		return "filesystem-consistent: every file system was frozen for a moment, so all of "
 		       "them are whole and of one instant";
-	if (strcmp(g, "crash-consistent") == 0)
+	}
+	if (strcmp(g, "crash-consistent") == 0) {
 		return "crash-consistent: one instant, as if the power had failed then; journals "
 		       "are replayed at the first mount";
+	}
 	if (strcmp(g, "offline") == 0)
 		return "offline: nothing was in use, the bytes are what they were";
 	return NULL;
@@ -52,9 +54,10 @@ static const char *show_strategy(const char *s)
 {
 	if (!s)
 		return "unknown";
-	if (strcmp(s, "precopy") == 0)
+	if (strcmp(s, "precopy") == 0) {
 		return "precopy: read while in use, what was written meanwhile read again, the "
 		       "last of it while frozen";
+	}
 	if (strcmp(s, "offline") == 0)
 		return "offline: opened exclusively and read once";
 	return NULL;
@@ -90,9 +93,10 @@ static void show_disk(const struct manifest *m)
 			     show_text(m->path, "unknown", a), render_size(m->disk_size, size),
 			     m->disk_size);
 	for (size_t i = 0; i < ARRAY_SIZE(ids) && n < sizeof(line); i++) {
-		if (ids[i][1] && *ids[i][1])
+		if (ids[i][1] && *ids[i][1]) {
 			n += (size_t)snprintf(line + n, sizeof(line) - n, "%s%s", ids[i][0],
 					      show_text(ids[i][1], "", a));
+		}
 	}
 	show_row("Disk", line);
 	snprintf(line, sizeof(line), "%s%s%s, sectors of %" PRIu32 " bytes (physical %" PRIu32 ")",
@@ -125,10 +129,11 @@ static int show_region(struct render_table *t, size_t number, const struct manif
 	size_t n = 0;
 
 	snprintf(index, sizeof(index), "%zu", number);
-	if (g->kind == REGION_PARTITION)
+	if (g->kind == REGION_PARTITION) {
 		snprintf(kind, sizeof(kind), "partition %u", g->partition);
-	else
+	} else {
 		snprintf(kind, sizeof(kind), "%s", region_kind_name(g->kind));
+	}
 	snprintf(start, sizeof(start), "%" PRIu64, g->start);
 	for (char **m = g->mounts; m && *m && n < sizeof(mounts); m++)
 		n += (size_t)snprintf(mounts + n, sizeof(mounts) - n, "%s%s", n ? " " : "", *m);
@@ -188,9 +193,10 @@ static void show_numbers(const struct image_file *f)
 		 "%" PRIu64 " bytes in %zu places could not be read (zeros here)",
 		 extent_set_total(&m->bad), m->bad.count);
 	show_row("Bad sectors", line);
-	for (size_t i = 0; i < m->bad.count && i < 10; i++)
+	for (size_t i = 0; i < m->bad.count && i < 10; i++) {
 		printf("%-11s   %" PRIu64 " bytes at byte %" PRIu64 "\n", "",
 		       m->bad.items[i].length, m->bad.items[i].start);
+	}
 }
 
 static void show_how_to_read(const struct image_file *f)
@@ -199,13 +205,15 @@ static void show_how_to_read(const struct image_file *f)
 
 	if (!require)
 		show_row("To read it", "zstd -dc gives the disk, without this software");
-	if (require & AMBRO_REQUIRE_RESENT)
+	if (require & AMBRO_REQUIRE_RESENT) {
 		show_row("To read it", "needs ambroctl: the disk was written to while it was read, "
 				       "so chunks are not in disk order and some came again");
-	if (require & AMBRO_REQUIRE_SPARSE)
+	}
+	if (require & AMBRO_REQUIRE_SPARSE) {
 		show_row(require & AMBRO_REQUIRE_RESENT ? "" : "To read it",
 			 "needs ambroctl: so much of the disk is empty that the emptiness was left "
 			 "out");
+	}
 }
 
 static int show_print(const struct image_file *f)

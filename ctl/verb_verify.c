@@ -85,12 +85,21 @@ static int verify_run(const char *path, unsigned int threads, struct err *e)
 		return err_set(e, -EIO, "cannot write the result");
 	if (r == 0 && !arg_json)
 		verify_print(&f, &v, begun);
-	if (r == -EBADMSG)
+	if (r == -EBADMSG && !v.damaged_chunks) {
+		struct err what = *e;
+
+		return err_set(
+			e, r,
+			"%s is damaged, but every chunk can be restored by ambroctl (plain zstd "
+			"may fail): %.300s",
+			path, what.text);
+	}
+	if (r == -EBADMSG) {
 		return err_set(e, r,
 			       "%s is damaged: %" PRIu64 " of %" PRIu64
 			       " chunks cannot be restored; the first: %s",
-			       path, v.damaged_chunks, v.chunks,
-			       *v.first_damage ? v.first_damage : e->text);
+			       path, v.damaged_chunks, v.chunks, v.first_damage);
+	}
 	return r;
 }
 

@@ -26,8 +26,10 @@ struct extent_set {
 	size_t allocated;
 };
 
-#define extent_for_each(e, set) \
-	for (const struct extent *(e) = (set)->items; (e) < (set)->items + (set)->count; (e)++)
+/* An empty set has no array, and NULL + 0 is not C: hence the count, not an end, is what is compared. */
+#define extent_for_each(e, set)                       \
+	for (const struct extent *(e) = (set)->items; \
+	     (set)->count && (size_t)((e) - (set)->items) < (set)->count; (e)++)
 
 static inline uint64_t extent_end(const struct extent *e)
 {

@@ -9,6 +9,7 @@
 
 #include "lib/base/io.h"
 #include "lib/image/digest.h"
+#include "lib/image/framing.h"
 #include "lib/image/image_index.h"
 #include "lib/image/record.h"
 #include "lib/image/tree.h"
@@ -553,4 +554,19 @@ int image_reader_chunk(const struct image_reader *r, const struct image_run *run
 			       run->offset,
 			       n < 0 ? "it does not decode" : "its SHA-256 does not match");
 	return 0;
+}
+
+int image_reader_check_framing(const struct image_reader *r, struct cancel *c, struct err *e)
+{
+	struct framing f = {
+		.fd = r->fd,
+		.table_offset = r->trailer_span.offset + r->trailer_span.length,
+		.frames = le64_get(r->trailer.seek_frames),
+		.require = image_reader_require(r),
+		.disk_size = r->manifest->disk_size,
+		.index = r->index,
+		.cancel = c,
+	};
+
+	return framing_check(&f, e);
 }

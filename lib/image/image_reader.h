@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lib/base/cancel.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/err.h"
 #include "lib/image/codec.h"
@@ -66,5 +67,10 @@ uint64_t image_cursor_lost_end(const struct image_cursor *c);
  */
 int image_reader_chunk(const struct image_reader *r, const struct image_run *run,
 		       struct codec *codec, void *frame, void *plain, struct err *e);
+/*
+ * Check what reading does not need: the sequence of frames, see framing.h. 0, -EBADMSG and words, -ECANCELED, or
+ * another negative errno. Reads little of a large image. @c may be NULL.
+ */
+int image_reader_check_framing(const struct image_reader *r, struct cancel *c, struct err *e);
 /* Most bytes of a frame in this image. */
 size_t image_reader_frame_max(const struct image_reader *r);

@@ -261,5 +261,5 @@ int image_verify(const struct image_reader *r, unsigned int threads, struct canc
 	*ret = v.result;
 	if (v.result.damaged_chunks)
 		return err_set(e, -EBADMSG, "%s", v.result.first_damage);
-	return 0;
+	return image_reader_check_framing(r, c, e);
 }

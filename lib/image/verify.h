@@ -24,7 +24,8 @@ struct verify_result {
  * Check the whole image with @threads workers (0: one per CPU); blocks. @progress (may be NULL) is called
  * now and then from the calling thread with bytes of data checked and a total that is an estimate from the
  * manifest until both are equal at the end. Damage does not end it. Returns 0; -EBADMSG with @ret filled and
- * the first damage in @e too; -ECANCELED; or another negative errno. @c may be NULL.
+ * the first damage in @e too (without a damaged chunk it lies between them: framing.h, and restoring is
+ * not harmed); -ECANCELED; or another negative errno. @c may be NULL.
  */
 int image_verify(const struct image_reader *r, unsigned int threads, struct cancel *c,
 		 void (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx,

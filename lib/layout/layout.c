@@ -203,16 +203,18 @@ static int slots_read(struct fdisk_context *cxt, bool gpt, struct slots *ret)
 	}
 	qsort(s.items, s.count, sizeof(*s.items), slot_compare);
 	*ret = s;
-	s = (struct slots){ 0 };
+	s.items = NULL;
+	s.count = 0;
 	return 0;
 }
 
 /* The one extended partition, or NULL. */
 static const struct slot *slots_container(const struct slots *s)
 {
-	for (size_t i = 0; i < s->count; i++)
+	for (size_t i = 0; i < s->count; i++) {
 		if (s->items[i].container)
 			return &s->items[i];
+	}
 	return NULL;
 }
 
@@ -443,9 +445,10 @@ int layout_probe(int fd, const char *name, uint64_t size, uint32_t sector_size, 
 	int r;
 
 	if (!size || size > INT64_MAX || sector_size < 512 || sector_size > 65536 ||
-	    (sector_size & (sector_size - 1)))
+	    (sector_size & (sector_size - 1))) {
 		return err_set(e, -EINVAL, "%s: a size of %llu bytes in sectors of %u bytes", name,
 			       (unsigned long long)size, sector_size);
+	}
 	l = calloc(1, sizeof(*l));
 	if (!l)
 		return err_oom(e);

@@ -65,12 +65,14 @@ static int actions_fill(posix_spawn_file_actions_t *a, bool apart, int out, int 
 		r = posix_spawn_file_actions_addopen(a, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
 	if (!r)
 		r = posix_spawn_file_actions_adddup2(a, words, STDERR_FILENO);
-	if (!r)
+	if (!r) {
 		r = posix_spawn_file_actions_adddup2(a, out,
 						     apart ? TOOL_ANSWER_FD : STDOUT_FILENO);
-	if (!r)
+	}
+	if (!r) {
 		r = posix_spawn_file_actions_addclosefrom_np(a, apart ? TOOL_ANSWER_FD + 1
 								      : TOOL_ANSWER_FD);
+	}
 	return -r;
 }
 
@@ -86,9 +88,10 @@ static int attributes_fill(posix_spawnattr_t *a)
 		r = posix_spawnattr_setsigdefault(a, &all);
 	if (!r)
 		r = posix_spawnattr_setpgroup(a, 0);
-	if (!r)
+	if (!r) {
 		r = posix_spawnattr_setflags(a, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
 							POSIX_SPAWN_SETPGROUP);
+	}
 	return -r;
 }
 
@@ -109,9 +112,10 @@ static int tool_spawn(struct tool *t, const char *path, const char *const argv[]
 		r = actions_fill(&actions, apart, out, words);
 		if (r >= 0)
 			r = attributes_fill(&attributes);
-		if (r >= 0)
+		if (r >= 0) {
 			r = -posix_spawn(&t->pid, path, &actions, &attributes, (char *const *)argv,
 					 (char *const *)environment);
+		}
 		if (r < 0)
 			t->pid = 0;
 		posix_spawnattr_destroy(&attributes);
@@ -148,7 +152,7 @@ static int tool_read_output(struct tool *t)
 
 	if (t->len + 1 >= t->allocated) {
 		size_t size = MAX(t->allocated * 2, (size_t)65536);
-		char *grown = size > 2 * TOOL_OUTPUT_MAX ? NULL : realloc(t->output, size);
+		char *grown = size > 2 * (size_t)TOOL_OUTPUT_MAX ? NULL : realloc(t->output, size);
 
 		if (!grown)
 			return -ENOMEM;

@@ -82,6 +82,8 @@ static int ext_map(const char *path, uint64_t length, struct extent_set *ret, st
 		err_set(e, 0, "%s", why);
 		return 0;
 	}
+	/* a tree of extents: the plain bitmap is 32 MiB per TiB */
+	fs->default_bitmap_type = EXT2FS_BMAP64_RBTREE;
 	r = ext2fs_read_block_bitmap(fs);
 	if (r == EXT2_ET_NO_MEMORY)
 		return err_oom(e);
@@ -105,12 +107,13 @@ static int domain_number(const char **at, uint64_t *ret)
 	for (p += 2;; p++, digits++) {
 		unsigned int d;
 
-		if (*p >= '0' && *p <= '9')
+		if (*p >= '0' && *p <= '9') {
 			d = (unsigned int)(*p - '0');
-		else if ((*p | 0x20) >= 'a' && (*p | 0x20) <= 'f')
+		} else if ((*p | 0x20) >= 'a' && (*p | 0x20) <= 'f') {
 			d = (unsigned int)((*p | 0x20) - 'a' + 10);
-		else
+		} else {
 			break;
+		}
 		if (v >> 60)
 			return -EBADMSG;
 		v = v << 4 | d;
@@ -292,10 +295,11 @@ static int table_map(const char *tool, const char *path, uint64_t length, bool l
 	const char *why = NULL;
 	int r;
 
-	if (!strcmp(tool, "partclone.vfat"))
+	if (!strcmp(tool, "partclone.vfat")) {
 		why = usedblocks_check_vfat(path);
-	else if (!strcmp(tool, "partclone.exfat"))
+	} else if (!strcmp(tool, "partclone.exfat")) {
 		why = usedblocks_exfat_tail(path, length, &tail);
+	}
 	if (why) {
 		err_set(e, 0, "%s", why);
 		return 0;
@@ -315,9 +319,10 @@ static const char *table_tool(const char *fs_type)
 		{ "ntfs", "partclone.ntfs" },
 	};
 
-	for (size_t i = 0; i < ARRAY_SIZE(tools); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(tools); i++) {
 		if (!strcmp(fs_type, tools[i][0]))
 			return tools[i][1];
+	}
 	return NULL;
 }
 
@@ -344,6 +349,7 @@ static int clean_map(const char *path, const char *fs_type, uint64_t length, str
 	return 0;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): one parameter too many, all of them different */
 int usedblocks_map(const char *path, const char *fs_type, uint64_t length, bool live,
 		   struct extent_set *ret, const char **ret_source, struct err *e)
 {

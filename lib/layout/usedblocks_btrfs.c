@@ -26,10 +26,11 @@ static bool line_number(const char *at, const char *end, const char *key, uint64
 	p += strlen(key);
 	if (p == end || *p < '0' || *p > '9')
 		return false;
-	for (; p < end && *p >= '0' && *p <= '9'; p++)
+	for (; p < end && *p >= '0' && *p <= '9'; p++) {
 		if (__builtin_mul_overflow(v, 10u, &v) ||
 		    __builtin_add_overflow(v, (unsigned int)(*p - '0'), &v))
 			return false;
+	}
 	*ret = v;
 	return true;
 }

@@ -9,6 +9,7 @@
 #include "lib/layout/usedblocks.h"
 #include "lib/layout/usedblocks_btrfs.h"
 
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer's name */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void check_inside(const struct extent_set *s, uint64_t length)

@@ -15,7 +15,8 @@ expedited=$(cat /sys/kernel/rcu_expedited)
 
 agent_start AMBRO_TEST_PAUSE=frozen:1500
 witness_start writer "$scratch/mnt" --rate 100
-expect_fail any "thawed after 300 ms" ambroctl capture "$loop" -o "$scratch/image.zst" --max-freeze 300
+expect_fail any "thawed after 300 ms" timeout 60 "$O/ambroctl" \
+	capture "$loop" -o "$scratch/image.zst" --max-freeze 300
 cat "$scratch/expect.err" >&2
 [[ ! -e $scratch/image.zst ]] || fail "an image was left"
 wait_for 20 _has_lines "$scratch/writer.ack" $(($(wc -l <"$scratch/writer.ack") + 20)) ||

@@ -13,7 +13,7 @@ size=64M
 TABLE
 source=$loop
 fs_make ext4 "${source}p1"
-fs_make vfat "${source}p2"
+fs_make ext4 "${source}p2"
 mount_at "${source}p1" "$scratch/mnt"
 some_files "$scratch/mnt" 40
 umount_at "$scratch/mnt"

@@ -10,9 +10,11 @@ raw=$scratch/raw img=$scratch/img out=$scratch/out
 # 40 MiB and a bit; data, holes, and a tail that is no multiple of a sector
 head -c $((6 << 20)) /dev/urandom >"$raw"
 truncate -s 30M "$raw"
-seq 1 1200000 >>"$raw"
-head -c $((3 * (1 << 20) + 123)) /dev/urandom >>"$raw"
-printf end >>"$raw"
+{
+	seq 1 1200000
+	head -c $((3 * (1 << 20) + 123)) /dev/urandom
+	printf end
+} >>"$raw"
 
 for options in '' '--chunk-shift 16' '--chunk-shift 22' '--sparse' \
 	'--regions 32256,1000448,5242880,7340544 --chunk-shift 17'; do

@@ -30,10 +30,10 @@ no_disk() {
 }
 
 for signal in KILL INT; do
-	ambroctl restore --yes --threads 1 "$img" "$loop" >"$scratch/out" 2>"$scratch/err" &
+	"$O/ambroctl" restore --yes --threads 1 "$img" "$loop" >"$scratch/out" 2>"$scratch/err" &
 	pid=$!
 	cleanup _stop_quietly $pid
-	wait_for 30 started || fail "nothing is written"
+	wait_for 30 started || fail "nothing is written: $(cat "$scratch/err")"
 	kill -$signal $pid
 	got=0
 	wait $pid || got=$?

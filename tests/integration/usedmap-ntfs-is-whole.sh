@@ -19,7 +19,8 @@ sums "$scratch/mnt" >"$scratch/sums"
 usedmap_copy "$loop" "$scratch/copy" live
 map_whole 0 fuse
 umount "$scratch/mnt"
-wait_for 10 eval '! pgrep -f "ntfs-3g $loop" >/dev/null'
+driver_gone() { ! pgrep -f "ntfs-3g $loop" >/dev/null; }
+wait_for 10 driver_gone
 
 usedmap_copy "$loop" "$scratch/copy" offline
 map_is 0 partclone.ntfs

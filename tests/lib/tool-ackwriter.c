@@ -300,10 +300,8 @@ static void wait_for_signal(void)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
-	if (arg_seconds)
-		(void)sigtimedwait(&set, NULL, &limit);
-	else
-		(void)sigwaitinfo(&set, NULL);
+	/* no limit: a timeout of NULL waits for ever */
+	(void)sigtimedwait(&set, NULL, arg_seconds ? &limit : NULL);
 }
 
 static int verb_write(void)
@@ -528,9 +526,10 @@ static int verb_check(void)
 	r = list_read(&l);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < l.count; i++)
+	for (size_t i = 0; i < l.count; i++) {
 		if (l.items[i].length)
 			check_one(i, &l.items[i], &c);
+	}
 	r = check_unknown(&l, &c);
 	if (r < 0)
 		return r;
@@ -605,12 +604,13 @@ int main(int argc, char **argv)
 		return usage();
 	arg_dir = argv[optind + 1];
 	arg_ack = argv[optind + 2];
-	if (strcmp(argv[optind], "write") == 0)
+	if (strcmp(argv[optind], "write") == 0) {
 		r = verb_write();
-	else if (strcmp(argv[optind], "check") == 0 && arg_instant)
+	} else if (strcmp(argv[optind], "check") == 0 && arg_instant) {
 		r = verb_check();
-	else
+	} else {
 		return usage();
+	}
 	if (r < 0 && r != -EBADMSG)
 		(void)fprintf(stderr, "tool-ackwriter: %s: %s\n", arg_dir, strerrordesc_np(-r));
 	return r < 0;

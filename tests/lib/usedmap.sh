@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 #
 # usedmap.sh - the oracle of used-block maps: what a map calls used is copied to an empty file, and then
 # the file system's own checker and the hashes of all files must find nothing missing.

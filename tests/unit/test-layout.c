@@ -81,10 +81,11 @@ static void assert_whole(struct layout *l, const char *fs_type)
 	assert_string_equal(l->table, "none");
 	assert_int_equal(l->n_regions, 1);
 	assert_int_equal(l->regions[0].kind, LAYOUT_WHOLE);
-	if (fs_type)
+	if (fs_type) {
 		assert_string_equal(l->regions[0].fs_type, fs_type);
-	else
+	} else {
 		assert_null(l->regions[0].fs_type);
+	}
 	layout_free(l);
 }
 
