@@ -175,9 +175,10 @@ static int walk_frame(struct walk *w, uint32_t len, uint32_t plain, struct err *
 	r = walk_read(w, &h, MIN(len, sizeof(h)), w->offset, e);
 	if (r < 0)
 		return r;
-	if (AMBRO_IS_SKIPPABLE(le32_get(h.skip.magic)))
+	if (AMBRO_IS_SKIPPABLE(le32_get(h.skip.magic))) {
 		return plain ? walk_bad(w, e, "the seek table gives a record plain bytes")
 			     : walk_skippable(w, &h, len, e);
+	}
 	if (w->chunk_due)
 		return walk_chunk(w, len, plain, e);
 	if (w->run_frames)

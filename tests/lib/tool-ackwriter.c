@@ -45,11 +45,11 @@ struct file_header {
 
 static const char *arg_dir;
 static const char *arg_ack;
-static unsigned long arg_threads = 2;
-static unsigned long arg_size = 16384;
-static unsigned long arg_rate = 200;
-static unsigned long arg_delete = 20;
-static unsigned long arg_seconds;
+static uint64_t arg_threads = 2;
+static uint64_t arg_size = 16384;
+static uint64_t arg_rate = 200;
+static uint64_t arg_delete = 20;
+static uint64_t arg_seconds;
 static uint64_t arg_instant;
 
 static int ack_fd = -EBADF;
@@ -247,12 +247,12 @@ static int writers_report(struct writer *writers)
 	uint64_t deleted = 0;
 	int r = 0;
 
-	for (unsigned long i = 0; i < arg_threads; i++)
+	for (uint64_t i = 0; i < arg_threads; i++)
 		count += writers[i].took_count;
 	all = calloc(count + 1, sizeof(*all));
 	if (!all)
 		return -ENOMEM;
-	for (unsigned long i = 0; i < arg_threads; i++) {
+	for (uint64_t i = 0; i < arg_threads; i++) {
 		struct writer *w = &writers[i];
 
 		for (size_t j = 0; j < w->took_count; j++)
@@ -318,7 +318,7 @@ static int verb_write(void)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
-	for (unsigned long i = 0; i < arg_threads; i++) {
+	for (uint64_t i = 0; i < arg_threads; i++) {
 		writers[i].id = (unsigned int)i;
 		writers[i].buf = malloc(HEADER_ROOM + arg_size * 2);
 		if (!writers[i].buf ||
@@ -327,7 +327,7 @@ static int verb_write(void)
 	}
 	wait_for_signal();
 	atomic_store(&stop, true);
-	for (unsigned long i = 0; i < arg_threads; i++)
+	for (uint64_t i = 0; i < arg_threads; i++)
 		pthread_join(writers[i].thread, NULL);
 	return writers_report(writers);
 }
@@ -554,43 +554,24 @@ static int usage(void)
 
 static bool options_parse(int argc, char **argv)
 {
+	static uint64_t *const numbers[] = { &arg_threads, &arg_size,	 &arg_rate,
+					     &arg_delete,  &arg_seconds, &arg_instant };
 	static const struct option options[] = {
-		{ "threads", required_argument, NULL, 't' },
-		{ "size", required_argument, NULL, 's' },
-		{ "rate", required_argument, NULL, 'r' },
-		{ "delete", required_argument, NULL, 'd' },
-		{ "seconds", required_argument, NULL, 'n' },
-		{ "instant", required_argument, NULL, 'i' },
+		{ "threads", required_argument, NULL, 0 },
+		{ "size", required_argument, NULL, 1 },
+		{ "rate", required_argument, NULL, 2 },
+		{ "delete", required_argument, NULL, 3 },
+		{ "seconds", required_argument, NULL, 4 },
+		{ "instant", required_argument, NULL, 5 },
 		{},
 	};
 	int c;
 
 	// NOLINTNEXTLINE(concurrency-mt-unsafe): before any thread
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		uint64_t n = c == '?' ? 0 : strtoull(optarg, NULL, 10);
-
-		switch (c) {
-		case 't':
-			arg_threads = n;
-			break;
-		case 's':
-			arg_size = n;
-			break;
-		case 'r':
-			arg_rate = n;
-			break;
-		case 'd':
-			arg_delete = n;
-			break;
-		case 'n':
-			arg_seconds = n;
-			break;
-		case 'i':
-			arg_instant = n;
-			break;
-		default:
+		if (c == '?')
 			return false;
-		}
+		*numbers[c] = strtoull(optarg, NULL, 10);
 	}
 	return argc - optind == 3 && arg_threads >= 1 && arg_threads <= THREADS_MAX &&
 	       arg_size <= 1U << 28;

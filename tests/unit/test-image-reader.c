@@ -109,9 +109,12 @@ static void flip_every_bit(uint64_t require)
 		"%zu bytes: %zu flips refused, %zu harmless, of these %zu not seen by verify\n",
 		f.image.len, refused, harmless, unnoticed);
 	assert_true(refused > harmless);
-	/* what was sent again later is no part of the image any more */
+	/*
+	 * zstd's frame header has one bit that no decoder looks at; and what was sent again later is no
+	 * part of the image any more
+	 */
 	if (!(require & AMBRO_REQUIRE_RESENT))
-		assert_int_equal(unnoticed, 0);
+		assert_true(unnoticed <= f.manifest->data_chunks);
 }
 
 static void a_flipped_bit_gives_no_wrong_byte_and_verify_sees_it(void **state)
