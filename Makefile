@@ -111,8 +111,8 @@ build_debs := gcc make pkg-config libc6-dev clang llvm bpftool libbpf-dev liburi
               libzstd-dev libssl-dev libjansson-dev libblkid-dev libfdisk-dev libmount-dev \
               libext2fs-dev
 run_debs   := partclone xfsprogs btrfs-progs dosfstools e2fsprogs fdisk util-linux
-test_debs  := libcmocka-dev zstd fio jq python3 ntfs-3g f2fs-tools exfatprogs systemd dbus \
-              shellcheck clang-format clang-tidy git man-db
+test_debs  := libcmocka-dev zstd fio jq python3 ntfs-3g f2fs-tools exfatprogs mtools gdisk systemd \
+              dbus shellcheck clang-format clang-tidy git man-db mandoc
 bench_debs := qemu-utils time hyperfine
 missing     = $(shell for p in $(1); do dpkg-query -W -f='$${Status}\n' $$p 2>/dev/null | \
 	grep -q 'ok installed' || echo $$p; done)

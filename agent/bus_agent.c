@@ -71,9 +71,10 @@ static int bus_agent_capture_to_file(sd_bus_message *m, void *userdata, sd_bus_e
 	int r;
 
 	/* files are made with root's rights, so it is root who may ask */
-	if (p->uid != 0)
+	if (p->uid != 0) {
 		return sd_bus_error_set(error, SD_BUS_ERROR_ACCESS_DENIED,
 					"only root may have the agent write a file");
+	}
 	r = request_read(m, &request, &e);
 	if (r < 0)
 		return bus_error_set(error, &e);
@@ -109,9 +110,10 @@ static int bus_agent_cancel(sd_bus_message *m, void *userdata, sd_bus_error *err
 		err_set(&e, -ENOENT, "there is no job %.200s", path);
 		return bus_error_set(error, &e);
 	}
-	if (!peer_may_cancel(p, j))
+	if (!peer_may_cancel(p, j)) {
 		return sd_bus_error_set(error, SD_BUS_ERROR_ACCESS_DENIED,
 					"only root and who started a job may cancel it");
+	}
 	if (j->state == JOB_RUNNING)
 		cancel_raise(&j->cancel);
 	return sd_bus_reply_method_return(m, NULL);

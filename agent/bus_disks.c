@@ -160,20 +160,22 @@ static void disks_untrack_run(void *userdata)
 	c->result = disk_open(c->source, &d, &c->err);
 	if (c->result < 0)
 		return;
-	if (d->is_file)
+	if (d->is_file) {
 		c->result = err_set(&c->err, -ENOTBLK, "%s is a file: nothing tracks it", d->path);
-	else
+	} else {
 		c->result = tracker_remove(d->whole, &c->err);
+	}
 }
 
 static void disks_untrack_done(void *userdata)
 {
 	_cleanup_(disks_call_freep) struct disks_call *c = userdata;
 
-	if (c->result < 0)
+	if (c->result < 0) {
 		disks_reply_error(c);
-	else
+	} else {
 		(void)sd_bus_reply_method_return(c->message, NULL);
+	}
 }
 
 static int disks_call_start(sd_bus_message *m, struct peer *p, const char *source, bool untrack,
@@ -219,13 +221,15 @@ int bus_disks_untrack(sd_bus_message *m, void *userdata, sd_bus_error *error)
 	r = sd_bus_message_read(m, "s", &source);
 	if (r < 0)
 		return r;
-	if (*source && *source != '/')
+	if (*source && *source != '/') {
 		return sd_bus_error_set(error, "org.ambrotype.Error.Invalid",
 					"the source is not an absolute path");
+	}
 	/* a capture under way relies on its tracker; which disk it is on is known only to its thread */
 	TAILQ_FOREACH(j, &p->manager->jobs, link)
-	if (j->state == JOB_RUNNING)
+	if (j->state == JOB_RUNNING) {
 		return sd_bus_error_set(error, "org.ambrotype.Error.Busy",
 					"a capture is running; untrack when it has ended");
+	}
 	return disks_call_start(m, p, source, true, error);
 }

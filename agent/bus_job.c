@@ -92,16 +92,17 @@ static int bus_job_get_text(sd_bus *bus, const char *path, const char *interface
 	const char *text = "";
 
 	(void)bus, (void)path, (void)interface, (void)error;
-	if (!strcmp(property, "Source"))
+	if (!strcmp(property, "Source")) {
 		text = j->request.source ? j->request.source : "";
-	else if (!strcmp(property, "State"))
+	} else if (!strcmp(property, "State")) {
 		text = job_state_name(j->state);
-	else if (!strcmp(property, "Phase"))
+	} else if (!strcmp(property, "Phase")) {
 		text = bus_job_phase(j);
-	else if (!strcmp(property, "Strategy"))
+	} else if (!strcmp(property, "Strategy")) {
 		text = bus_job_strategy(j);
-	else if (j->state != JOB_RUNNING)
+	} else if (j->state != JOB_RUNNING) {
 		text = j->err.text;
+	}
 	return sd_bus_message_append(reply, "s", text);
 }
 

@@ -60,9 +60,10 @@ static bool control_in_group(const struct control *c, int fd, const struct ucred
 		if (errno != ERANGE || size > CONTROL_GROUPS_MAX * sizeof(gid_t))
 			return false;
 	}
-	for (size_t i = 0; i < size / sizeof(gid_t); i++)
+	for (size_t i = 0; i < size / sizeof(gid_t); i++) {
 		if (groups[i] == c->group)
 			return true;
+	}
 	return false;
 }
 
@@ -96,10 +97,11 @@ DEFINE_CLEANUP(struct peer, peer_free);
 static void control_drop(struct control *c, struct peer *p)
 {
 	TAILQ_REMOVE(&c->peers, p, link);
-	if (p->allowed)
+	if (p->allowed) {
 		c->n_allowed--;
-	else
+	} else {
 		c->n_denied--;
+	}
 	manager_cancel_owned(c->manager, p->id);
 	peer_free(p);
 }
@@ -216,10 +218,11 @@ static int control_accept(sd_event_source *s, int fd, uint32_t revents, void *us
 		return 0;
 	}
 	r = control_welcome(userdata, client);
-	if (r == -EMFILE)
+	if (r == -EMFILE) {
 		log_warning("too many connections: one was closed");
-	else if (r < 0)
+	} else if (r < 0) {
 		log_warning("cannot serve a connection: %s", strerrordesc_np(-r));
+	}
 	return 0;
 }
 

@@ -202,6 +202,7 @@ int freeze_begin(struct freeze *f, struct err *e)
 	/* what is present stays; without ONFAULT every page ever mapped would be made now (measured: 0.9 s) */
 	mlockall(MCL_CURRENT | MCL_ONFAULT);
 	atomic_store(&f->guardian.page->expired, false);
+	atomic_store(&f->guardian.page->thawed_ns, 0);
 	for (size_t i = 0; i < f->count; i++)
 		f->mounts[i].unfreezable = false;
 	f->standing = true;
@@ -236,6 +237,10 @@ int freeze_thaw(struct freeze *f, struct err *e)
 	}
 	f->duration_ns = io_now_ns() - f->begin_ns;
 	if (freeze_expired(f)) {
+		uint64_t thawed = atomic_load(&f->guardian.page->thawed_ns);
+
+		if (thawed)
+			f->duration_ns = thawed - f->begin_ns;
 		r = err_set(
 			e, -ETIME,
 			"the file systems were thawed after %u ms, before the last read was done",

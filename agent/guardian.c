@@ -67,6 +67,7 @@ int guardian_main(void)
 	struct pollfd p = { .fd = GUARDIAN_FD_SOCKET, .events = POLLIN };
 	sigset_t all;
 	char byte = 'u';
+	bool first;
 
 	if (page == MAP_FAILED)
 		return 1;
@@ -88,8 +89,10 @@ int guardian_main(void)
 			break; /* end of file: the agent has dismissed us, or is dead */
 		if (n > 0 || guardian_timeout(page) != 0)
 			continue;
-		atomic_store(&page->expired, true);
+		first = !atomic_exchange(&page->expired, true);
 		guardian_thaw_all(page);
+		if (first)
+			atomic_store(&page->thawed_ns, io_now_ns());
 		/* a FIFREEZE that the agent began before it saw `expired` may still succeed */
 		poll(&p, 1, 10);
 	}

@@ -26,8 +26,9 @@ enum guardian_mount_state {
 /* The shared page. Written by the agent unless said otherwise. */
 struct guardian_page {
 	atomic_uint_fast64_t deadline_ns; /* CLOCK_MONOTONIC; 0: not frozen, nothing to watch */
-	atomic_bool expired;	 /* by the guardian: the deadline passed, it thaws (or has) */
-	atomic_bool rcu_was_off; /* rcu_expedited is to be set back to 0 */
+	atomic_bool expired; /* by the guardian: the deadline passed, it thaws (or has) */
+	atomic_uint_fast64_t thawed_ns; /* by the guardian: when it had, CLOCK_MONOTONIC */
+	atomic_bool rcu_was_off;	/* rcu_expedited is to be set back to 0 */
 	uint32_t mounts;
 	atomic_int state[GUARDIAN_MOUNTS_MAX]; /* enum guardian_mount_state, in mount order */
 };

@@ -24,10 +24,11 @@ static int listener_address(const char *path, struct sockaddr_un *ret, struct er
 {
 	size_t len = strlen(path);
 
-	if (path[0] != '/' || len >= sizeof(ret->sun_path))
+	if (path[0] != '/' || len >= sizeof(ret->sun_path)) {
 		return err_set(e, -EINVAL,
 			       "%s: a socket's path is absolute and shorter than %zu bytes", path,
 			       sizeof(ret->sun_path));
+	}
 	*ret = (struct sockaddr_un){ .sun_family = AF_UNIX };
 	memcpy(ret->sun_path, path, len + 1);
 	return 0;
@@ -52,9 +53,10 @@ static int listener_lock_dir(const char *path, int *ret_fd, struct err *e)
 	for (int i = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; i++) {
 		if (errno != EWOULDBLOCK && errno != EINTR)
 			return err_set_errno(e, -errno, "cannot lock directory %s", dir);
-		if (i == LISTENER_LOCK_TRIES)
+		if (i == LISTENER_LOCK_TRIES) {
 			return err_set(e, -EADDRINUSE, "directory %s is locked by another process",
 				       dir);
+		}
 		usleep(LISTENER_LOCK_WAIT_US);
 	}
 	*ret_fd = TAKE_FD(fd);
@@ -137,10 +139,11 @@ int listener_take(int fd, struct listener *ret, struct err *e)
 
 	if (r < 0)
 		return err_set_errno(e, r, "the socket from systemd");
-	if (r == 0)
+	if (r == 0) {
 		return err_set(
 			e, -EINVAL,
 			"what systemd passed is not a listening Unix stream socket (ListenStream=)");
+	}
 	flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
 		return err_set_errno(e, -errno, "the socket from systemd");

@@ -64,9 +64,10 @@ void log_message(int priority, const struct log_fields *fields, const char *form
 	vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
 	/* a source or an error may quote anything: one entry is one line */
-	for (char *c = text; *c; c++)
+	for (char *c = text; *c; c++) {
 		if ((unsigned char)*c < ' ' || *c == 0x7f)
 			*c = '?';
+	}
 	if (log_to_journal() && log_send(priority, fields, text))
 		return;
 	dprintf(STDERR_FILENO, "ambrod: %s%s\n",

@@ -18,6 +18,7 @@
 #include "agent/guardian.h"
 #include "agent/log.h"
 #include "agent/manager.h"
+#include "agent/tracker.h"
 
 /* Mounts to freeze, rings, clients and what they pass: far below, but a shell's 1024 is not. */
 #define MAIN_OPEN_FILES 65536u
@@ -81,10 +82,12 @@ static int main_parse(int argc, char **argv)
 /* BPF maps and io_uring buffers are locked memory; lifting a limit is a favour and may fail. */
 static void main_lift_limits(void)
 {
-	struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY }, files;
+	struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY }, locked, files;
 
-	if (setrlimit(RLIMIT_MEMLOCK, &all) < 0)
-		log_info("locked memory stays limited: %s", strerrordesc_np(errno));
+	if (setrlimit(RLIMIT_MEMLOCK, &all) < 0 && getrlimit(RLIMIT_MEMLOCK, &locked) == 0) {
+		locked.rlim_cur = locked.rlim_max;
+		setrlimit(RLIMIT_MEMLOCK, &locked);
+	}
 	if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur >= MAIN_OPEN_FILES)
 		return;
 	files.rlim_cur = MAIN_OPEN_FILES;
@@ -146,6 +149,7 @@ static int main_serve(struct err *e)
 	r = control_new(m, arg_socket ? arg_socket : CONTROL_SOCKET, fd, &c, e);
 	if (r < 0)
 		return r;
+	tracker_prune();
 	log_info("ambrod " AMBRO_VERSION " is ready");
 	r = manager_run(m);
 	if (r < 0)

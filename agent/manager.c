@@ -16,13 +16,14 @@
 
 static void manager_say_status(const struct manager *m)
 {
-	if (m->stopping)
+	if (m->stopping) {
 		sd_notify(false, "STATUS=stopping");
-	else if (m->n_running)
+	} else if (m->n_running) {
 		sd_notifyf(false, "STATUS=%u capture%s running", m->n_running,
 			   m->n_running == 1 ? "" : "s");
-	else
+	} else {
 		sd_notify(false, "STATUS=idle");
+	}
 }
 
 static int manager_signal(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata)
@@ -134,17 +135,19 @@ int manager_admit_task(const struct manager *m, struct err *e)
 {
 	if (m->stopping)
 		return err_set(e, -ESHUTDOWN, "the agent is stopping");
-	if (m->tasks.running >= MANAGER_MAX_TASKS)
+	if (m->tasks.running >= MANAGER_MAX_TASKS) {
 		return err_set(e, -EAGAIN, "the agent is busy with %u requests; try again later",
 			       m->tasks.running);
+	}
 	return 0;
 }
 
 int manager_admit_job(const struct manager *m, struct err *e)
 {
-	if (m->n_running >= MANAGER_MAX_JOBS)
+	if (m->n_running >= MANAGER_MAX_JOBS) {
 		return err_set(e, -EAGAIN, "%u captures are running already, which is the most",
 			       m->n_running);
+	}
 	return manager_admit_task(m, e);
 }
 
@@ -172,10 +175,10 @@ static void manager_log_end(const struct job *j)
 	const char *source = j->request.source ? j->request.source : "/";
 	struct log_fields f = { .message_id = ids[j->state], .job = j->id, .source = source };
 
-	if (j->state == JOB_FAILED)
+	if (j->state == JOB_FAILED) {
 		log_message(LOG_ERR, &f, "job %" PRIu64 ": capture of %s failed: %s", j->id, source,
 			    j->err.text);
-	else
+	} else {
 		log_message(LOG_INFO, &f,
 			    "job %" PRIu64 ": capture of %s %s: %" PRIu64 " bytes read, %" PRIu64
 			    " written, frozen for %" PRIu64 " us",
@@ -183,6 +186,7 @@ static void manager_log_end(const struct job *j)
 			    (uint64_t)atomic_load(&j->status.read),
 			    (uint64_t)atomic_load(&j->status.written),
 			    (uint64_t)atomic_load(&j->status.freeze_us));
+	}
 }
 
 struct manager_run {

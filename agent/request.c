@@ -40,26 +40,30 @@ static int request_set(struct capture_request *req, enum request_option o,
 {
 	switch (o) {
 	case OPTION_STRATEGY:
-		if (capture_strategy_parse(v->s, &req->strategy) < 0)
+		if (capture_strategy_parse(v->s, &req->strategy) < 0) {
 			return err_set(e, -EINVAL,
 				       "strategy %.64s is unknown: auto, precopy or offline", v->s);
+		}
 		return 0;
 	case OPTION_LEVEL:
-		if (v->i < -7 || v->i > CODEC_LEVEL_MAX)
+		if (v->i < -7 || v->i > CODEC_LEVEL_MAX) {
 			return err_set(e, -EINVAL, "level %d is not within -7 … %d", v->i,
 				       CODEC_LEVEL_MAX);
+		}
 		req->level = v->i;
 		return 0;
 	case OPTION_MAX_FREEZE:
-		if (v->u < REQUEST_FREEZE_MS_MIN || v->u > REQUEST_FREEZE_MS_MAX)
+		if (v->u < REQUEST_FREEZE_MS_MIN || v->u > REQUEST_FREEZE_MS_MAX) {
 			return err_set(e, -EINVAL, "max_freeze_ms %u is not within %u … %u", v->u,
 				       REQUEST_FREEZE_MS_MIN, REQUEST_FREEZE_MS_MAX);
+		}
 		req->max_freeze_ms = v->u;
 		return 0;
 	case OPTION_THREADS:
-		if (v->u > REQUEST_THREADS_MAX)
+		if (v->u > REQUEST_THREADS_MAX) {
 			return err_set(e, -EINVAL, "threads %u is more than %u", v->u,
 				       REQUEST_THREADS_MAX);
+		}
 		req->threads = v->u;
 		return 0;
 	case OPTION_IGNORE:
@@ -92,9 +96,10 @@ static int request_read_option(sd_bus_message *m, struct capture_request *req, u
 	r = sd_bus_message_peek_type(m, &kind, &type);
 	if (r < 0)
 		return r;
-	if (kind != SD_BUS_TYPE_VARIANT || type[0] != request_keys[o].type || type[1])
+	if (kind != SD_BUS_TYPE_VARIANT || type[0] != request_keys[o].type || type[1]) {
 		return err_set(e, -EINVAL, "option %s is of type %s, not %c", name, type,
 			       request_keys[o].type);
+	}
 	r = sd_bus_message_enter_container(m, SD_BUS_TYPE_VARIANT, type);
 	if (r < 0)
 		return r;
@@ -173,10 +178,11 @@ int request_check_output(int fd, struct err *e)
 	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &st) < 0)
 		return err_set_errno(e, -errno, "the output descriptor");
 	type = st.stx_mode & S_IFMT;
-	if (type == S_IFBLK)
+	if (type == S_IFBLK) {
 		return err_set(
 			e, -EINVAL,
 			"the output is a block device; an image is written to a file or a pipe");
+	}
 	if (type == S_IFCHR && !(st.stx_rdev_major == 1 && st.stx_rdev_minor == 3))
 		return err_set(e, -EINVAL, "the output is a character device other than /dev/null");
 	if (type != S_IFREG && type != S_IFIFO && type != S_IFSOCK && type != S_IFCHR)

@@ -448,6 +448,28 @@ int tracker_remove(dev_t disk, struct err *e)
 	return bpffs_remove(lock, name, e);
 }
 
+void tracker_prune(void)
+{
+	_cleanup_close_ int lock = -EBADF;
+	_cleanup_dir_ DIR *root = NULL;
+	const struct dirent *entry;
+
+	/* where nothing is mounted there is nothing to end, and no reason to mount it */
+	if (!bpffs_mounted() || access(BPFFS_ROOT, F_OK) < 0 || bpffs_lock(&lock, NULL) < 0)
+		return;
+	root = opendir(BPFFS_ROOT);
+	while (root &&
+	       (entry = readdir(root))) { /* NOLINT(concurrency-mt-unsafe): a stream of our own */
+		char path[sizeof("/sys/dev/block/") + sizeof(entry->d_name)];
+
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "/sys/dev/block/%s", entry->d_name);
+		if (access(path, F_OK) < 0)
+			bpffs_remove(lock, entry->d_name, NULL);
+	}
+}
+
 /* ---- eras ---- */
 
 uint32_t tracker_era(const struct tracker *t)

@@ -54,6 +54,12 @@ DEFINE_CLEANUP(struct tracker, tracker_free);
 /* End tracking of @disk: detach and unpin. 0 also when there was none. */
 int tracker_remove(dev_t disk, struct err *e);
 
+/*
+ * End tracking of disks that are no longer there (their numbers have no device any more). Best effort; for
+ * the agent's start.
+ */
+void tracker_prune(void);
+
 /* Era that marks made from now on carry; starts at 1. Lock-free. */
 uint32_t tracker_era(const struct tracker *t);
 /*

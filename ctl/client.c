@@ -82,22 +82,24 @@ static int client_code(const sd_bus_error *error)
 		{ SD_BUS_ERROR_LIMITS_EXCEEDED, -EAGAIN },
 	};
 
-	for (size_t i = 0; i < ARRAY_SIZE(codes); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(codes); i++) {
 		if (sd_bus_error_has_name(error, codes[i].name))
 			return codes[i].code;
+	}
 	return -EIO;
 }
 
 int client_error(int r, sd_bus_error *error, struct err *e)
 {
-	if (r == -ECONNRESET || r == -ENOTCONN || r == -EPIPE || r == -ESTALE)
+	if (r == -ECONNRESET || r == -ENOTCONN || r == -EPIPE || r == -ESTALE) {
 		err_set(e, -ENOTCONN, "the agent has closed the connection");
-	else if (r == -ETIMEDOUT)
+	} else if (r == -ETIMEDOUT) {
 		err_set(e, -ETIMEDOUT, "the agent does not answer");
-	else if (sd_bus_error_is_set(error))
+	} else if (sd_bus_error_is_set(error)) {
 		err_set(e, client_code(error), "%s", error->message ? error->message : error->name);
-	else
+	} else {
 		err_set_errno(e, r, "cannot call the agent");
+	}
 	sd_bus_error_free(error);
 	return e->code;
 }

@@ -71,9 +71,10 @@ static int main_dispatch(int argc, char **argv)
 {
 	if (optind >= argc)
 		return verb_usage("", "which verb?");
-	for (size_t i = 0; i < ARRAY_SIZE(main_verbs); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(main_verbs); i++) {
 		if (!strcmp(argv[optind], main_verbs[i].name))
 			return main_run(&main_verbs[i], argc - optind, argv + optind);
+	}
 	return verb_usage("", "%s is not a verb", argv[optind]);
 }
 

@@ -54,13 +54,14 @@ char *render_rate(uint64_t bytes_per_s, char buf[static RENDER_MAX])
 
 char *render_seconds(uint64_t s, char buf[static RENDER_MAX])
 {
-	if (s < 60)
+	if (s < 60) {
 		snprintf(buf, RENDER_MAX, "%" PRIu64 " s", s);
-	else if (s < 3600)
+	} else if (s < 3600) {
 		snprintf(buf, RENDER_MAX, "%" PRIu64 ":%02" PRIu64, s / 60, s % 60);
-	else
+	} else {
 		snprintf(buf, RENDER_MAX, "%" PRIu64 ":%02" PRIu64 ":%02" PRIu64, s / 3600,
 			 s / 60 % 60, s % 60);
+	}
 	return buf;
 }
 
@@ -132,9 +133,10 @@ static void render_bar_words(const struct render_progress *p, uint64_t rate, cha
 		n += (size_t)snprintf(buf + n, size - n, " of %s", render_size(p->total, total));
 	if (rate)
 		n += (size_t)snprintf(buf + n, size - n, ", %s", render_rate(rate, speed));
-	if (rate && left && left / rate < RENDER_ETA_MAX_S)
+	if (rate && left && left / rate < RENDER_ETA_MAX_S) {
 		n += (size_t)snprintf(buf + n, size - n, ", ETA %s",
 				      render_seconds(left / rate + 1, eta));
+	}
 	if (p->extra && *p->extra && n < size)
 		snprintf(buf + n, size - n, ", %s", p->extra);
 }
@@ -153,10 +155,11 @@ static void render_bar_draw(struct render_bar *b, const struct render_progress *
 	size_t used;
 
 	render_bar_words(p, rate, words, sizeof(words));
-	if (p->total)
+	if (p->total) {
 		snprintf(head, sizeof(head), "%-8.16s %3u%%", p->phase, render_percent(p));
-	else
+	} else {
 		snprintf(head, sizeof(head), "%-8.16s", p->phase);
+	}
 	/* room for the longest usual words, so that the bar does not change its width all the time */
 	used = strlen(head) + MAX(strlen(words), (size_t)RENDER_WORDS_WIDTH) + 4;
 	if (p->total && columns >= used + RENDER_BAR_WIDTH_MIN)
@@ -214,10 +217,11 @@ void render_bar_update(struct render_bar *b, const struct render_progress *p)
 		char words[256];
 
 		render_bar_words(p, rate, words, sizeof(words));
-		if (p->total)
+		if (p->total) {
 			fprintf(b->out, "%s: %u%%, %s\n", p->phase, render_percent(p), words);
-		else
+		} else {
 			fprintf(b->out, "%s: %s\n", p->phase, words);
+		}
 	}
 }
 

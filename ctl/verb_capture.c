@@ -190,9 +190,10 @@ static int capture_open_special(const char *path, struct capture_output *o, stru
 
 	if (!strcmp(path, "-") || stat(path, &st) < 0)
 		return 0;
-	if (S_ISBLK(st.st_mode))
+	if (S_ISBLK(st.st_mode)) {
 		return err_set(e, -EEXIST,
 			       "%s is a block device; an image is a file (or pipe it: -o -)", path);
+	}
 	if (!S_ISFIFO(st.st_mode) && !(S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3)))
 		return 0;
 	o->fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
@@ -208,9 +209,10 @@ static int capture_open_output(const struct capture_args *a, struct capture_outp
 	int r;
 
 	if (!strcmp(a->output, "-")) {
-		if (isatty(STDOUT_FILENO))
+		if (isatty(STDOUT_FILENO)) {
 			return err_set(e, -EINVAL,
 				       "stdout is a terminal; an image wants a file or a pipe");
+		}
 		o->fd = STDOUT_FILENO;
 		o->is_stdout = true;
 		return 0;
@@ -342,9 +344,10 @@ static int capture_append_options(sd_bus_message *m, const struct capture_args *
 	r = sd_bus_message_append(m, "{sv}{sv}{sv}", "strategy", "s", a->strategy, "level", "i",
 				  (int32_t)a->level, "ignore_read_errors", "b",
 				  (int)a->ignore_read_errors);
-	if (r >= 0 && a->max_freeze_ms)
+	if (r >= 0 && a->max_freeze_ms) {
 		r = sd_bus_message_append(m, "{sv}", "max_freeze_ms", "u",
 					  (uint32_t)a->max_freeze_ms);
+	}
 	if (r >= 0 && a->threads)
 		r = sd_bus_message_append(m, "{sv}", "threads", "u", (uint32_t)a->threads);
 	return r < 0 ? r : sd_bus_message_close_container(m);
@@ -409,16 +412,18 @@ static void capture_print_summary(const struct capture_args *a, const json_t *jo
 		strcmp(a->output, "-") != 0 ? a->output : "stdout");
 	fprintf(out, "  strategy %s, %" PRIu64 " pass%s", client_text(job, "strategy"), passes,
 		passes == 1 ? "" : "es");
-	if (client_number(job, "freeze_us"))
+	if (client_number(job, "freeze_us")) {
 		fprintf(out, ", file systems stood still for %.1f ms",
 			(double)client_number(job, "freeze_us") / 1000);
+	}
 	fprintf(out, "\n  read %s, wrote %s, in %s (%s)\n", render_size(read, x),
 		render_size(written, y), render_seconds((ms + 500) / 1000, z),
 		render_rate(ms ? (uint64_t)((double)read * 1000 / (double)ms) : 0,
 			    (char[RENDER_MAX]){ 0 }));
-	if (bad)
+	if (bad) {
 		fprintf(out, "  %s could not be read; the image says where and holds zeros there\n",
 			render_size(bad, x));
+	}
 }
 
 /* The job's end, as an object that also says how long it took and where the image is. */

@@ -89,8 +89,10 @@ static int devices_add(struct render_table *t, const json_t *rows, const json_t 
 
 	snprintf(name, sizeof(name), "%s%s", *parent ? "  " : "", client_text(row, "name"));
 	json_array_foreach(json_object_get(row, "mounts"), i, mount) if (n < sizeof(mounts))
+	{
 		n += (size_t)snprintf(mounts + n, sizeof(mounts) - n, "%s%s", n ? " " : "",
 				      json_string_value(mount));
+	}
 	const char *const cells[] = {
 		name,
 		client_text(row, "kind"),

@@ -91,9 +91,10 @@ static int status_add_job(struct render_table *t, const json_t *job)
 	const char *name = strrchr(client_text(job, "job"), '/');
 
 	if (!strcmp(state, "running")) {
-		if (total)
+		if (total) {
 			snprintf(percent, sizeof(percent), "%u%%",
 				 (unsigned int)(100.0 * (double)MIN(done, total) / (double)total));
+		}
 		render_rate(client_number(job, "rate"), rate);
 	}
 	const char *const cells[] = {
@@ -122,10 +123,11 @@ static int status_print(const json_t *status)
 	size_t i;
 
 	printf("agent    ambrod %s\n", client_text(status, "version"));
-	if (json_is_true(json_object_get(status, "tracker")))
+	if (json_is_true(json_object_get(status, "tracker"))) {
 		printf("tracking available\n");
-	else
+	} else {
 		printf("tracking not available: %s\n", client_text(status, "tracker_reason"));
+	}
 	if (!json_array_size(jobs)) {
 		printf("captures none\n");
 		return 0;

@@ -149,10 +149,11 @@ static int newfile_name(struct newfile *f)
 		if (newfile_temp_name(f, &temp) < 0)
 			return -ENOMEM;
 		r = newfile_link(f, temp);
-		if (r == 0)
+		if (r == 0) {
 			f->temp = TAKE_PTR(temp);
-		else if (r != -EEXIST)
+		} else if (r != -EEXIST) {
 			return r;
+		}
 	}
 	if (!f->temp)
 		return r;

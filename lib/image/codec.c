@@ -193,9 +193,10 @@ bool chunk_is_zero(const void *plain, size_t len)
 	const uint8_t *p = plain;
 	const size_t first = MIN(len, (size_t)16);
 
-	for (size_t i = 0; i < first; i++)
+	for (size_t i = 0; i < first; i++) {
 		if (p[i])
 			return false;
+	}
 	/* each byte equals the one 16 before it; memcmp() uses the widest registers there are */
 	return !memcmp(p, p + first, len - first);
 }

@@ -64,17 +64,19 @@ static int location_check(const struct ambro_location *l, const struct limits *l
 	const uint32_t frame_len = le32_get(l->frame_len), plain_len = le32_get(l->plain_len);
 	const uint64_t end = limits->within.offset + limits->within.length;
 
-	if (offset < *at || offset > end || frame_len > end - offset)
+	if (offset < *at || offset > end || frame_len > end - offset) {
 		return err_set(e, -EBADMSG,
 			       "the index says a %s at byte %" PRIu64 ", which cannot be",
 			       limits->what, offset);
+	}
 	if (!plain_len || plain_len > limits->plain_max || !frame_len ||
 	    frame_len > limits->frame_max ||
-	    (limits->is_page && frame_len != record_frame_len(plain_len)))
+	    (limits->is_page && frame_len != record_frame_len(plain_len))) {
 		return err_set(e, -EBADMSG,
 			       "the index says a %s of %" PRIu32 " bytes in %" PRIu32
 			       " at byte %" PRIu64 ", which cannot be",
 			       limits->what, plain_len, frame_len, offset);
+	}
 	*at = offset + frame_len;
 	return 0;
 }
@@ -118,11 +120,12 @@ int image_index_new(void *body, size_t len, const struct image_span *within, uin
 	pages = le64_get(head.pages);
 	room = (len - sizeof(head)) / sizeof(*locations);
 	if (chunks > room || pages != room - chunks ||
-	    len != sizeof(head) + room * sizeof(*locations))
+	    len != sizeof(head) + room * sizeof(*locations)) {
 		return err_set(e, -EBADMSG,
 			       "the index says %" PRIu64 " chunks and %" PRIu64
 			       " pages, but has room for %" PRIu64,
 			       chunks, pages, room);
+	}
 	x = calloc(1, sizeof(*x));
 	if (!x)
 		return err_oom(e);
@@ -163,10 +166,11 @@ static int group_find(const struct group *g, const struct chunk_id *id, struct i
 		const struct key *k = &g->keys[mid];
 
 		if (k->prefix < prefix ||
-		    (k->prefix == prefix && memcmp(k->location->id.b, id->b, AMBRO_ID_SIZE) < 0))
+		    (k->prefix == prefix && memcmp(k->location->id.b, id->b, AMBRO_ID_SIZE) < 0)) {
 			low = mid + 1;
-		else
+		} else {
 			high = mid;
+		}
 	}
 	if (low == g->count || memcmp(g->keys[low].location->id.b, id->b, AMBRO_ID_SIZE) != 0)
 		return -ENOENT;

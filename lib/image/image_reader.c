@@ -93,9 +93,10 @@ static int reader_record_into(const struct image_reader *r, enum ambro_record_ty
 	n = record_head_check(&head, type, at->length, what, e);
 	if (n < 0)
 		return n;
-	if (record_body_len(&head) != len)
+	if (record_body_len(&head) != len) {
 		return err_set(e, -EBADMSG, "the %s record has not the length it should have",
 			       what);
+	}
 	n = reader_pread(r, body, len, at->offset + sizeof(head), e);
 	if (n < 0)
 		return n;
@@ -143,17 +144,19 @@ static int reader_open_header(struct image_reader *r, struct err *e)
 		return n;
 	if (memcmp(h->magic, AMBRO_IMAGE_MAGIC, sizeof(h->magic)) != 0 || !le32_get(h->version))
 		return err_set(e, -EBADMSG, "this is not an image (its HEADER has another magic)");
-	if (le32_get(h->version) > AMBRO_FORMAT_VERSION)
+	if (le32_get(h->version) > AMBRO_FORMAT_VERSION) {
 		return err_set(e, -ENOTSUP,
 			       "the image has format %" PRIu32
 			       ", this tool reads up to %d: a newer tool is needed",
 			       le32_get(h->version), AMBRO_FORMAT_VERSION);
+	}
 	require = le64_get(h->require_features);
-	if (require & ~AMBRO_REQUIRE_KNOWN)
+	if (require & ~AMBRO_REQUIRE_KNOWN) {
 		return err_set(e, -ENOTSUP,
 			       "the image needs features (%#" PRIx64
 			       ") that this tool does not know: a newer tool is needed",
 			       require & ~AMBRO_REQUIRE_KNOWN);
+	}
 	r->head_end = at.length;
 	if (require) {
 		uint8_t guard[AMBRO_GUARD_SIZE];
@@ -183,10 +186,11 @@ static int reader_open_trailer(struct image_reader *r, struct err *e)
 	n = reader_pread(r, &footer, sizeof(footer), r->size - sizeof(footer), e);
 	if (n < 0)
 		return n;
-	if (memcmp(footer.magic, &magic, sizeof(magic)) != 0)
+	if (memcmp(footer.magic, &magic, sizeof(magic)) != 0) {
 		return err_set(e, -EBADMSG,
 			       "the image is incomplete: its end is missing (the capture or a copy "
 			       "of it was cut off)");
+	}
 	frames = le32_get(footer.frames);
 	table_len = sizeof(skip) + frames * sizeof(struct ambro_seek_entry) + sizeof(footer);
 	if (footer.descriptor || frames > AMBRO_SEEK_MAX_FRAMES ||
@@ -235,12 +239,13 @@ static int reader_check_extras(const struct image_reader *r, uint64_t at, uint64
 		       !memcmp(head.record.magic, AMBRO_RECORD_MAGIC, sizeof(head.record.magic));
 		if (ours && (head.record.type < AMBRO_RECORD_HEADER ||
 			     head.record.type > AMBRO_RECORD_TRAILER)) {
-			if (le16_get(head.record.flags) & AMBRO_RECORD_CRITICAL)
+			if (le16_get(head.record.flags) & AMBRO_RECORD_CRITICAL) {
 				return err_set(
 					e, -ENOTSUP,
 					"the image has a record of type %u that this tool does "
 					"not know and may not skip: a newer tool is needed",
 					head.record.type);
+			}
 		} else if (may_stop && (ours || !AMBRO_IS_SKIPPABLE(le32_get(head.skip.magic)))) {
 			return 0;
 		}
@@ -344,9 +349,10 @@ int image_reader_open(int fd, struct image_reader **ret, struct err *e)
 		return err_oom(e);
 	r->fd = fd;
 	n = io_size(fd, &r->size);
-	if (n == -ENOTBLK)
+	if (n == -ENOTBLK) {
 		return err_set(e, -ESPIPE,
 			       "an image can be read from a regular file or a block device only");
+	}
 	if (n < 0)
 		return err_set_errno(e, n, "cannot tell the image's size");
 	n = reader_open_all(r, e);
@@ -446,9 +452,10 @@ static int cursor_load(struct image_cursor *c, unsigned int level, uint64_t numb
 		return n;
 	chunk_id_of(body, place.plain_len, &found);
 	if (!chunk_id_equal(&found, id) ||
-	    page_parse(body, place.plain_len, level, count, &view) < 0)
+	    page_parse(body, place.plain_len, level, count, &view) < 0) {
 		return err_set(e, -EBADMSG, "the page at byte %" PRIu64 " is not the right one",
 			       place.offset);
+	}
 	free(l->body);
 	l->body = TAKE_PTR(body);
 	l->number = number;
@@ -468,11 +475,12 @@ static int cursor_data_run(const struct image_cursor *c, uint64_t index, const s
 
 	if (image_index_chunk(c->reader->index, id, &place) < 0)
 		return err_set(e, -EBADMSG, "the index does not know the chunk");
-	if (place.plain_len != region_chunk_len(c->length, chunk_size, index))
+	if (place.plain_len != region_chunk_len(c->length, chunk_size, index)) {
 		return err_set(e, -EBADMSG,
 			       "the index says that the chunk has %" PRIu32
 			       " bytes, its place has %" PRIu32,
 			       place.plain_len, region_chunk_len(c->length, chunk_size, index));
+	}
 	*ret = (struct image_run){ .state = CHUNK_DATA,
 				   .index = index,
 				   .count = 1,
@@ -548,11 +556,12 @@ int image_reader_chunk(const struct image_reader *r, const struct image_run *run
 		return err_oom(e);
 	if (n >= 0)
 		chunk_id_of(plain, run->plain_len, &found);
-	if (n < 0 || !chunk_id_equal(&found, &run->id))
+	if (n < 0 || !chunk_id_equal(&found, &run->id)) {
 		return err_set(e, -EBADMSG,
 			       "the chunk at byte %" PRIu64 " of the image is damaged (%s)",
 			       run->offset,
 			       n < 0 ? "it does not decode" : "its SHA-256 does not match");
+	}
 	return 0;
 }
 

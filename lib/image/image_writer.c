@@ -126,18 +126,21 @@ static int writer_check_manifest(const struct manifest *m, uint64_t require, str
 		return err_set(e, -EINVAL, "unknown required features %#" PRIx64, require);
 	if (m->chunk_size < UINT64_C(1) << AMBRO_CHUNK_SHIFT_MIN ||
 	    m->chunk_size > UINT64_C(1) << AMBRO_CHUNK_SHIFT_MAX ||
-	    m->chunk_size & (m->chunk_size - 1))
+	    m->chunk_size & (m->chunk_size - 1)) {
 		return err_set(e, -EINVAL, "a chunk size of %" PRIu64 " bytes is not possible",
 			       m->chunk_size);
-	if (m->n_regions > REGIONS_MAX || m->disk_size > INT64_MAX)
+	}
+	if (m->n_regions > REGIONS_MAX || m->disk_size > INT64_MAX) {
 		return err_set(e, -EINVAL, "%zu regions, %" PRIu64 " bytes are too many",
 			       m->n_regions, m->disk_size);
+	}
 	for (size_t i = 0; i < m->n_regions; i++) {
 		const struct manifest_region *region = &m->regions[i];
 
-		if (region->start != at || !region->length || region->length > m->disk_size - at)
+		if (region->start != at || !region->length || region->length > m->disk_size - at) {
 			return err_set(e, -EINVAL, "region %zu does not continue the one before it",
 				       i);
+		}
 		at += region->length;
 	}
 	if (!m->n_regions || at != m->disk_size)
@@ -193,18 +196,20 @@ static int writer_advance(struct image_writer *w, uint32_t region, uint64_t inde
 	if (w->failed)
 		return err_set(e, w->failed, "writing the image has failed before");
 	if (region >= w->log.n_regions || index >= w->log.regions[region].chunks || !count ||
-	    count > w->log.regions[region].chunks - index)
+	    count > w->log.regions[region].chunks - index) {
 		return err_set(e, -EINVAL,
 			       "there are no chunks %" PRIu64 " … %" PRIu64 " in region %" PRIu32,
 			       index, index + count - 1, region);
+	}
 	if (w->require & AMBRO_REQUIRE_RESENT)
 		return 0;
-	if (region != w->next_region || index != w->next_index)
+	if (region != w->next_region || index != w->next_index) {
 		return err_set(e, -EINVAL,
 			       "chunk %" PRIu64 " of region %" PRIu32
 			       " came out of order: chunk %" PRIu64 " of region %" PRIu32
 			       " is the next",
 			       index, region, w->next_index, w->next_region);
+	}
 	w->next_index += count;
 	if (w->next_index == w->log.regions[region].chunks) {
 		w->next_region++;
@@ -505,11 +510,12 @@ int image_writer_finish(struct image_writer *w, struct err *e)
 
 	if (w->failed)
 		return err_set(e, w->failed, "writing the image has failed before");
-	if (!(w->require & AMBRO_REQUIRE_RESENT) && w->next_region != w->log.n_regions)
+	if (!(w->require & AMBRO_REQUIRE_RESENT) && w->next_region != w->log.n_regions) {
 		return err_set(e, -EINVAL,
 			       "chunk %" PRIu64 " of region %" PRIu32
 			       " and what follows it were not written",
 			       w->next_index, w->next_region);
+	}
 	r = writer_flush_run(w, e);
 	if (r >= 0 && w->require & AMBRO_REQUIRE_RESENT) {
 		r = image_log_mark_dead(&w->log);

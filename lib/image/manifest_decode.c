@@ -19,9 +19,10 @@ static int get_u64(json_t *object, const char *name, uint64_t *ret, struct err *
 {
 	json_t *value = json_object_get(object, name);
 
-	if (!json_is_integer(value) || json_integer_value(value) < 0)
+	if (!json_is_integer(value) || json_integer_value(value) < 0) {
 		return err_set(e, -EBADMSG, "the manifest's \"%s\" is not a number, 0 or greater",
 			       name);
+	}
 	*ret = (uint64_t)json_integer_value(value);
 	return 0;
 }
@@ -33,9 +34,10 @@ static int get_u32(json_t *object, const char *name, uint32_t *ret, struct err *
 
 	if (r < 0)
 		return r;
-	if (value > UINT32_MAX)
+	if (value > UINT32_MAX) {
 		return err_set(e, -EBADMSG, "the manifest's \"%s\" is %" PRIu64 ": too large", name,
 			       value);
+	}
 	*ret = (uint32_t)value;
 	return 0;
 }
@@ -107,11 +109,12 @@ static int get_hex(json_t *object, const char *name, uint8_t *ret, size_t len, s
 
 	if (!text)
 		return -EBADMSG;
-	if (hex_decode(text, ret, len) < 0)
+	if (hex_decode(text, ret, len) < 0) {
 		return err_set(e, -EBADMSG,
 			       "the manifest's \"%s\" is \"" QUOTED
 			       "\", not %zu hexadecimal digits",
 			       name, text, 2 * len);
+	}
 	return 0;
 }
 
@@ -121,9 +124,10 @@ static int get_kind(json_t *o, struct manifest_region *region, struct err *e)
 
 	if (!text)
 		return -EBADMSG;
-	for (region->kind = 0; region_kind_name(region->kind); region->kind++)
+	for (region->kind = 0; region_kind_name(region->kind); region->kind++) {
 		if (!strcmp(text, region_kind_name(region->kind)))
 			return 0;
+	}
 	return err_set(e, -EBADMSG, "the manifest has a region of unknown kind \"" QUOTED "\"",
 		       text);
 }
@@ -134,9 +138,10 @@ static int get_content(json_t *o, struct manifest_region *region, struct err *e)
 
 	if (!text)
 		return -EBADMSG;
-	for (region->content = 0; region_content_name(region->content); region->content++)
+	for (region->content = 0; region_content_name(region->content); region->content++) {
 		if (!strcmp(text, region_content_name(region->content)))
 			return 0;
+	}
 	return err_set(e, -EBADMSG, "the manifest has a region of unknown content \"" QUOTED "\"",
 		       text);
 }
@@ -205,24 +210,27 @@ static int manifest_check_regions(const struct manifest *m, struct err *e)
 	for (size_t i = 0; i < m->n_regions; i++) {
 		const struct manifest_region *region = &m->regions[i];
 
-		if (region->start != at || !region->length || region->length > m->disk_size - at)
+		if (region->start != at || !region->length || region->length > m->disk_size - at) {
 			return err_set(e, -EBADMSG,
 				       "the manifest's region %zu (byte %" PRIu64
 				       ", length %" PRIu64
 				       ") does not fit: it must start at byte %" PRIu64
 				       " and end within the disk's %" PRIu64,
 				       i, region->start, region->length, at, m->disk_size);
-		if (region->depth != tree_depth(region_chunks(region->length, m->chunk_size)))
+		}
+		if (region->depth != tree_depth(region_chunks(region->length, m->chunk_size))) {
 			return err_set(e, -EBADMSG,
 				       "the manifest's region %zu cannot have a tree of depth %u",
 				       i, region->depth);
+		}
 		at += region->length;
 	}
-	if (at != m->disk_size)
+	if (at != m->disk_size) {
 		return err_set(e, -EBADMSG,
 			       "the manifest's regions end at byte %" PRIu64
 			       ", the disk at %" PRIu64,
 			       at, m->disk_size);
+	}
 	return 0;
 }
 
@@ -241,9 +249,10 @@ static int get_bad(json_t *root, struct manifest *m, struct err *e)
 			r = get_u64(o, "length", &length, e);
 		if (r < 0)
 			return r;
-		if (!length || offset > m->disk_size || length > m->disk_size - offset)
+		if (!length || offset > m->disk_size || length > m->disk_size - offset) {
 			return err_set(e, -EBADMSG,
 				       "the manifest's list of bad bytes leaves the disk");
+		}
 		r = extent_set_add(&m->bad, offset, length);
 		if (r < 0)
 			return err_oom(e);
@@ -256,15 +265,17 @@ static int manifest_check_sizes(const struct manifest *m, struct err *e)
 {
 	if (m->chunk_size < UINT64_C(1) << AMBRO_CHUNK_SHIFT_MIN ||
 	    m->chunk_size > UINT64_C(1) << AMBRO_CHUNK_SHIFT_MAX ||
-	    m->chunk_size & (m->chunk_size - 1))
+	    m->chunk_size & (m->chunk_size - 1)) {
 		return err_set(e, -EBADMSG,
 			       "the manifest says a chunk size of %" PRIu64
 			       " bytes, which cannot be",
 			       m->chunk_size);
-	if (!m->logical_sector || m->logical_sector & (m->logical_sector - 1))
+	}
+	if (!m->logical_sector || m->logical_sector & (m->logical_sector - 1)) {
 		return err_set(e, -EBADMSG,
 			       "the manifest says a sector of %" PRIu32 " bytes, which cannot be",
 			       m->logical_sector);
+	}
 	return 0;
 }
 
@@ -308,21 +319,23 @@ static int manifest_check_format(json_t *root, struct err *e)
 
 	if (r < 0)
 		return r;
-	if (format > MANIFEST_FORMAT)
+	if (format > MANIFEST_FORMAT) {
 		return err_set(e, -ENOTSUP,
 			       "the manifest has format %" PRIu64
 			       ", this tool reads %d: a newer tool is needed",
 			       format, MANIFEST_FORMAT);
+	}
 	if (!format)
 		return err_set(e, -EBADMSG, "the manifest has format 0");
 	hash = get_text(root, "chunk_hash", e);
 	if (!hash)
 		return -EBADMSG;
-	if (strcmp(hash, MANIFEST_CHUNK_HASH) != 0)
+	if (strcmp(hash, MANIFEST_CHUNK_HASH) != 0) {
 		return err_set(e, -ENOTSUP,
 			       "the image uses the hash \"" QUOTED
 			       "\", which this tool does not know",
 			       hash);
+	}
 	return 0;
 }
 
@@ -339,9 +352,10 @@ int manifest_from_json(const char *text, size_t len, struct manifest **ret, stru
 	root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
 	if (!root && json_error_code(&error) == json_error_out_of_memory)
 		return err_oom(e);
-	if (!json_is_object(root))
+	if (!json_is_object(root)) {
 		return err_set(e, -EBADMSG, "the manifest is not a JSON object (%s)",
 			       root ? "something else" : error.text);
+	}
 	r = manifest_check_format(root, e);
 	if (r < 0)
 		return r;

@@ -31,9 +31,10 @@ static int put_text(json_t *object, const char *name, const char *text)
 static int put_number(json_t *object, const char *name, uint64_t value, struct err *e)
 {
 	/* JSON has no such limit, but jansson's integers have a sign */
-	if (value > INT64_MAX)
+	if (value > INT64_MAX) {
 		return err_set(e, -EOVERFLOW, "%s is %" PRIu64 ", too large for a manifest", name,
 			       value);
+	}
 	return put(object, name, json_integer((json_int_t)value));
 }
 
@@ -100,9 +101,10 @@ static int put_mounts(json_t *object, char **mounts)
 	list = json_array();
 	if (!list)
 		return -ENOMEM;
-	for (; *mounts; mounts++)
+	for (; *mounts; mounts++) {
 		if (json_array_append_new(list, json_text(*mounts)) < 0)
 			return -ENOMEM;
+	}
 	return put(object, "mounts", TAKE_PTR(list));
 }
 
@@ -216,9 +218,10 @@ int manifest_to_json(const struct manifest *m, char **ret, size_t *ret_len, stru
 	if (!text)
 		return err_oom(e);
 	len = strlen(text);
-	if (len > MANIFEST_TEXT_MAX)
+	if (len > MANIFEST_TEXT_MAX) {
 		return err_set(e, -EFBIG, "the manifest would have %zu bytes, more than %u", len,
 			       MANIFEST_TEXT_MAX);
+	}
 	*ret = TAKE_PTR(text);
 	*ret_len = len;
 	return 0;

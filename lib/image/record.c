@@ -52,9 +52,10 @@ int record_head_check(const struct record_head *h, enum ambro_record_type type, 
 	if (available < sizeof(*h) || le32_get(h->skip.magic) != AMBRO_SKIPPABLE ||
 	    memcmp(h->record.magic, AMBRO_RECORD_MAGIC, sizeof(h->record.magic)) != 0)
 		return err_set(e, -EBADMSG, "there is no %s record where one should be", what);
-	if (h->record.type != type)
+	if (h->record.type != type) {
 		return err_set(e, -EBADMSG, "a record of type %u stands where a %s should be",
 			       h->record.type, what);
+	}
 	if (!h->record.version || len > available - sizeof(*h) ||
 	    le32_get(h->skip.length) != sizeof(h->record) + len)
 		return err_set(e, -EBADMSG, "the %s record's head is damaged", what);
@@ -69,8 +70,9 @@ int record_body_check(const struct record_head *h, const void *body, const char 
 
 	memset(head.check, 0, sizeof(head.check));
 	record_check(&head, sizeof(head), body, record_body_len(h), check);
-	if (memcmp(check, h->record.check, sizeof(check)) != 0)
+	if (memcmp(check, h->record.check, sizeof(check)) != 0) {
 		return err_set(e, -EBADMSG, "the %s record is damaged (its check does not match)",
 			       what);
+	}
 	return record_version_check(h, what, e);
 }

@@ -400,9 +400,10 @@ int page_parse(const void *body, size_t len, unsigned int level, uint64_t count,
 	v = (struct page_view){ .level = level,
 				.count = (uint32_t)count,
 				.states = bytes + sizeof(head) };
-	for (uint32_t i = 0; i < v.count; i++)
+	for (uint32_t i = 0; i < v.count; i++) {
 		if (v.states[i] > (level ? CHUNK_DATA : CHUNK_BAD))
 			return -EBADMSG;
+	}
 	v.n_ids = states_count_data(v.states, v.count);
 	if (len != sizeof(head) + count + v.n_ids * sizeof(*v.ids))
 		return -EBADMSG;

@@ -248,14 +248,16 @@ int image_verify(const struct image_reader *r, unsigned int threads, struct canc
 	n = verify_run(&v, threads);
 	pthread_mutex_destroy(&v.lock);
 	queue_done(&v.queue);
-	if (n < 0 && n == v.fatal_err.code)
+	if (n < 0 && n == v.fatal_err.code) {
 		return err_set(e, n, "the image could not be checked to its end: %.400s",
 			       v.fatal_err.text);
+	}
 	if (n < 0)
 		return err_set_errno(e, n, "the image could not be checked to its end");
-	for (size_t i = 0; i < v.manifest->n_regions; i++)
+	for (size_t i = 0; i < v.manifest->n_regions; i++) {
 		v.result.chunks +=
 			region_chunks(v.manifest->regions[i].length, v.manifest->chunk_size);
+	}
 	if (progress)
 		progress(ctx, v.total, v.total);
 	*ret = v.result;

@@ -110,6 +110,8 @@ _loops=()
 _loop_free() {
 	local pins
 	pins=/sys/fs/bpf/ambro/$((0x$(stat -c %t "$1"))):$((0x$(stat -c %T "$1")))
+	# its number may be somebody else's by now
+	[[ $(losetup -nO BACK-FILE "$1" 2>/dev/null) == "$scratch"/* ]] || return 0
 	partx -d "$1" 2>/dev/null
 	losetup -d "$1"
 	rm -rf "$pins" 2>/dev/null # they outlive the disk, and nobody will ask for them again
@@ -120,7 +122,8 @@ _loop_free() {
 # and see that their nodes exist, also where nobody makes them.
 partitions_add() {
 	local disk=$1 sys node
-	partx -u "$disk" 2>/dev/null || partx -a "$disk"
+	# not -u: it overlooks the last partition when a number before it is missing
+	partx -a "$disk" 2>/dev/null || partx -u "$disk"
 	for sys in /sys/class/block/"${disk##*/}"/"${disk##*/}"*/; do
 		[[ -e $sys/dev ]] || fail "$disk: the kernel took no partition"
 		node=/dev/$(basename "$sys")

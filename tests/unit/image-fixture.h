@@ -37,6 +37,8 @@ static inline int bytes_add(void *ctx, const void *buf, size_t len)
 {
 	struct bytes *b = ctx;
 
+	if (!len)
+		return 0;
 	if (b->len + len > b->allocated) {
 		b->allocated = (b->len + len) * 2;
 		b->data = realloc(b->data, b->allocated);

@@ -98,12 +98,13 @@ static void check_align(const struct extent_set *a, const struct model *ma)
 			     j++)
 				any |= ma->in[j];
 			/* what lies wholly behind the limit does not count */
-			if (i >= WORLD - 3)
+			if (i >= WORLD - 3) {
 				assert_int_equal(m.in[i], 0);
-			else if (any)
+			} else if (any) {
 				assert_int_equal(m.in[i], 1);
-			else
+			} else {
 				assert_int_equal(m.in[i], 0);
+			}
 		}
 	}
 }

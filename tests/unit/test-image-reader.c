@@ -421,9 +421,10 @@ static void verify_counts_the_chunks_below_a_damaged_page(void **state)
 
 	fixture_write(&f, 0);
 	/* the first PAGE record is region 0's */
-	for (size_t i = 0; i < f.image.len && !at; i++)
+	for (size_t i = 0; i < f.image.len && !at; i++) {
 		if (!memcmp(f.image.data + i, AMBRO_RECORD_MAGIC "\x04\x01\x01", 7))
 			at = i;
+	}
 	assert_true(at > 0);
 	fd = image_memfd(f.image.data, f.image.len);
 	assert_int_equal(io_pwrite_all(fd, "\x03", 1, at + 45), 0);

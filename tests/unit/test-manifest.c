@@ -139,14 +139,16 @@ static char *changed_json(const char *path, const char *value)
 
 	assert_int_equal(manifest_to_json(m, &json, &len, NULL), 0);
 	root = json_loads(json, 0, NULL);
-	for (at = root; (name = strsep(&rest, ".")) && rest;)
+	for (at = root; (name = strsep(&rest, ".")) && rest;) {
 		at = json_is_array(at) ? json_array_get(at, (size_t)atoi(name))
 				       : json_object_get(at, name);
+	}
 	assert_non_null(at);
-	if (!value)
+	if (!value) {
 		json_object_del(at, name);
-	else
+	} else {
 		json_object_set_new(at, name, json_loads(value, JSON_DECODE_ANY, NULL));
+	}
 	text = json_dumps(root, JSON_COMPACT);
 	json_decref(root);
 	return text;
@@ -232,10 +234,12 @@ static void lies_are_refused(void **state)
 		{ "capture.passes", "-3" },
 	};
 
-	for (size_t i = 0; i < ARRAY_SIZE(lies); i++)
-		if (parse_changed(lies[i][0], lies[i][1]) != -EBADMSG)
+	for (size_t i = 0; i < ARRAY_SIZE(lies); i++) {
+		if (parse_changed(lies[i][0], lies[i][1]) != -EBADMSG) {
 			fail_msg("%s: %s was believed", lies[i][0],
 				 lies[i][1] ? lies[i][1] : "gone");
+		}
+	}
 }
 
 static void what_only_a_newer_tool_knows_is_told_apart(void **state)

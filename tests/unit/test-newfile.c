@@ -41,9 +41,10 @@ static int teardown(void **state)
 {
 	const char *names[] = { "image", "link", "other" };
 
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		if (unlink(names[i]) < 0 && errno == EISDIR)
 			rmdir(names[i]);
+	}
 	if (chdir("/") < 0 || rmdir(*state) < 0)
 		return -1;
 	free(*state);

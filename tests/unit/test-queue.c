@@ -58,9 +58,10 @@ static void *push_two(void *arg)
 	struct queue *q = arg;
 	static char items[2];
 
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < 2; i++) {
 		if (queue_push(q, &items[i]) < 0)
 			return (void *)1;
+	}
 	return NULL;
 }
 

@@ -49,9 +49,10 @@ static void pages_done(struct pages *p)
 
 static const struct page *pages_find(const struct pages *p, const struct chunk_id *id)
 {
-	for (size_t i = 0; i < p->count; i++)
+	for (size_t i = 0; i < p->count; i++) {
 		if (chunk_id_equal(&p->items[i].id, id))
 			return &p->items[i];
+	}
 	fail_msg("a page refers to one that was not given out");
 	return NULL;
 }
