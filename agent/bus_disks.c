@@ -93,9 +93,10 @@ static int disks_append_row(sd_bus_message *m, const struct disk_row *row)
 	r = disks_append_mounts(m, row->mounts);
 	if (r < 0)
 		return r;
-	r = sd_bus_message_append(m, "{sv}{sv}{sv}{sv}{sv}", "size", "t", row->size, "start", "t",
-				  row->start, "read_only", "b", (int)row->read_only, "removable",
-				  "b", (int)row->removable, "tracked", "b", (int)row->tracked);
+	r = sd_bus_message_append(m, "{sv}{sv}{sv}{sv}{sv}{sv}", "size", "t", row->size, "start",
+				  "t", row->start, "read_only", "b", (int)row->read_only,
+				  "removable", "b", (int)row->removable, "tracked", "b",
+				  (int)row->tracked, "in_use", "b", (int)row->in_use);
 	if (r < 0)
 		return r;
 	return sd_bus_message_close_container(m);

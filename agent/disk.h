@@ -65,6 +65,7 @@ struct disk_row {
 	char **mounts;				    /* NULL-terminated, or NULL */
 	bool read_only, removable;
 	bool tracked;
+	bool in_use; /* mounted, swapped on, or held by a device above it (a partition's use not counted) */
 	char *kind; /* "disk", "part", "loop", "dm", "md", "zram", … */
 };
 int disk_list(struct disk_row **ret, size_t *ret_count, struct err *e);

@@ -198,7 +198,12 @@ static int row_fill(struct disk_row *row, dev_t dev, const char *name, struct li
 		if (r < 0)
 			return r;
 	}
-	return row_add_mounts(row, tb, dev);
+	r = row_add_mounts(row, tb, dev);
+	if (r < 0)
+		return r;
+	row->in_use = row->mounts ||
+		      disk_mounts_used(&(struct stack_target){ .device = dev, .whole = whole });
+	return 0;
 }
 
 /* Its number, and whether it is one that anybody wants to see. */

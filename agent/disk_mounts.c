@@ -163,6 +163,43 @@ static int mount_compare(const void *a, const void *b)
 	return (x->mount_id > y->mount_id) - (x->mount_id < y->mount_id);
 }
 
+/* Does @a lie on @b: in a loop device, say, whose file is there? */
+static bool mount_lies_on(const struct disk_mount *a, const struct disk_mount *b)
+{
+	struct stack_target t = { .device = b->device, .whole = b->device };
+
+	if (a->direct || a->device == b->device || sysblock_whole(b->device, &t.whole) < 0)
+		return false;
+	return stack_reaches(a->device, &t, true);
+}
+
+/*
+ * What lies on another of the list comes behind it. The order of mount ids alone does not tell: they are
+ * used again, and a mount namespace is copied in another order than that of time.
+ */
+static void mounts_stack(struct disk_mount *mounts, size_t count)
+{
+	for (size_t i = 0; i + 1 < count; i++) {
+		struct disk_mount lowest;
+		size_t j = i, k = i;
+
+		/* the first of the rest that lies on none of the rest */
+		while (j < count && k < count) {
+			if (mount_lies_on(&mounts[j], &mounts[k])) {
+				j++;
+				k = i;
+			} else {
+				k++;
+			}
+		}
+		if (j == count)
+			return;
+		lowest = mounts[j];
+		memmove(&mounts[i + 1], &mounts[i], (j - i) * sizeof(*mounts));
+		mounts[i] = lowest;
+	}
+}
+
 void disk_mounts_free(struct disk_mount *mounts, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -223,6 +260,7 @@ int disk_mounts_read(const struct stack_target *t, struct disk_mount **ret, size
 		return err_oom(e);
 	}
 	qsort(mounts, count, sizeof(*mounts), mount_compare);
+	mounts_stack(mounts, count);
 	*ret = mounts;
 	*ret_count = count;
 	return 0;
@@ -293,9 +331,12 @@ bool disk_mounts_claimed(const char *path)
 	return fd < 0 && errno == EBUSY;
 }
 
+bool disk_mounts_used(const struct stack_target *t)
+{
+	return target_swapped_on(t) || (t->device && target_has_holders(t));
+}
+
 bool disk_mounts_held(const struct stack_target *t, const char *path)
 {
-	if (target_swapped_on(t))
-		return true;
-	return t->device && (target_has_holders(t) || disk_mounts_claimed(path));
+	return disk_mounts_used(t) || (t->device && disk_mounts_claimed(path));
 }

@@ -19,14 +19,19 @@ struct disk_mount {
 	uint64_t start; /* direct: the file system's first byte on the disk */
 	bool read_only;
 	bool unreplayed; /* mounted without replaying its log: its maps may be older than that */
-	int mount_id;	 /* mountinfo's: rises with mount order */
+	int mount_id;	 /* mountinfo's */
 };
 
-/* Everything that lies on @t, one entry per file system, in mount order; for disk_mounts_free(). */
+/*
+ * Everything that lies on @t, one entry per file system, what lies on another one behind that; for
+ * disk_mounts_free().
+ */
 int disk_mounts_read(const struct stack_target *t, struct disk_mount **ret, size_t *ret_count,
 		     struct err *e);
 void disk_mounts_free(struct disk_mount *mounts, size_t count);
 
+/* Is it swapped on, or held by a device above it? Opens nothing exclusively, so it disturbs nobody. */
+bool disk_mounts_used(const struct stack_target *t);
 /* Is it swapped on, held by a device above it, or claimed? @path is the block device's. */
 bool disk_mounts_held(const struct stack_target *t, const char *path);
 /* Does someone (mount, holder) have the block device @path for himself at this moment? */

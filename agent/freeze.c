@@ -42,7 +42,6 @@
 struct freeze_mount {
 	int fd;
 	char *path;
-	bool read_only;
 	bool unfreezable;
 };
 
@@ -102,6 +101,15 @@ int freeze_recover(void)
 	return unlink(RCU_STATE_PATH) < 0 ? -errno : 0;
 }
 
+/* Does @fd lead to the mount that was meant, and not to another one on top of it? */
+static bool freeze_same_mount(int fd, int mount_id)
+{
+	struct statx sx;
+
+	return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MNT_ID, &sx) == 0 &&
+	       (sx.stx_mask & STATX_MNT_ID) && sx.stx_mnt_id == (uint64_t)mount_id;
+}
+
 static int freeze_open_mount(struct freeze *f, const struct disk_mount *m, struct err *e)
 {
 	struct freeze_mount *mount = &f->mounts[f->count];
@@ -112,7 +120,13 @@ static int freeze_open_mount(struct freeze *f, const struct disk_mount *m, struc
 				     m->path);
 	}
 	f->count++;
-	mount->read_only = m->read_only;
+	if (!freeze_same_mount(mount->fd, m->mount_id)) {
+		return err_set(
+			e, -ESTALE,
+			"the file system that is mounted on %s cannot be frozen: another one is "
+			"mounted over it",
+			m->path);
+	}
 	mount->path = strdup(m->path);
 	return mount->path ? 0 : err_oom(e);
 }
@@ -256,7 +270,7 @@ int freeze_thaw(struct freeze *f, struct err *e)
 
 bool freeze_unfrozen(const struct freeze *f, size_t i)
 {
-	return f->mounts[i].unfreezable && !f->mounts[i].read_only;
+	return f->mounts[i].unfreezable;
 }
 
 uint64_t freeze_duration_ns(const struct freeze *f)
@@ -266,5 +280,8 @@ uint64_t freeze_duration_ns(const struct freeze *f)
 
 bool freeze_expired(const struct freeze *f)
 {
-	return atomic_load(&f->guardian.page->expired);
+	uint64_t deadline = atomic_load(&f->guardian.page->deadline_ns);
+
+	/* by the clock too, for a guardian that was killed or stopped */
+	return atomic_load(&f->guardian.page->expired) || (deadline && io_now_ns() > deadline);
 }

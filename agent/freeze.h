@@ -53,8 +53,8 @@ int freeze_begin(struct freeze *f, struct err *e);
 int freeze_thaw(struct freeze *f, struct err *e);
 
 /*
- * Did mount @i (of those given to freeze_new()) not stand still, although it is mounted for writing, because
- * its kind cannot be frozen? It was flushed instead. Known after freeze_begin().
+ * Did mount @i (of those given to freeze_new()) not stand still, because its kind cannot be frozen? It was
+ * flushed instead. Known after freeze_begin().
  */
 bool freeze_unfrozen(const struct freeze *f, size_t i);
 /* Nanoseconds of the last freeze: from before the first FIFREEZE until after the last FITHAW. */

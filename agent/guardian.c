@@ -25,6 +25,9 @@
 #define GUARDIAN_FD_PAGE   4
 #define GUARDIAN_FD_MOUNTS 5
 
+/* How often to look again while a file system may still become frozen behind the deadline. */
+#define GUARDIAN_AGAIN_MS 10
+
 #define RCU_EXPEDITED_PATH "/sys/kernel/rcu_expedited"
 
 int guardian_rcu_restore(void)
@@ -34,18 +37,29 @@ int guardian_rcu_restore(void)
 
 /* ---- the guardian's own side ------------------------------------------------------------------ */
 
+static void guardian_thaw_those(struct guardian_page *page, int state)
+{
+	for (uint32_t i = 0; i < page->mounts; i++) {
+		int expected = state;
+
+		if (atomic_load(&page->state[i]) != state)
+			continue;
+		ioctl(GUARDIAN_FD_MOUNTS + (int)i, FITHAW, 0);
+		/* once only: whoever freezes it after this is not the agent (F5) */
+		if (state == GUARDIAN_FROZEN)
+			atomic_compare_exchange_strong(&page->state[i], &expected, GUARDIAN_THAWED);
+	}
+}
+
 /*
- * Thaw whatever may be frozen. A mount in GUARDIAN_FREEZING is thawed too: FITHAW waits for a FIFREEZE
- * under way (s_umount), and on one that is not frozen it is a harmless EINVAL.
+ * Thaw whatever may be frozen. A mount in GUARDIAN_FREEZING is thawed too, but last: FITHAW waits for a
+ * FIFREEZE under way (s_umount), and that may itself wait for one of the frozen (a loop device on it). On
+ * one that is not frozen it is a harmless EINVAL.
  */
 static void guardian_thaw_all(struct guardian_page *page)
 {
-	for (uint32_t i = 0; i < page->mounts; i++) {
-		int state = atomic_load(&page->state[i]);
-
-		if (state == GUARDIAN_FREEZING || state == GUARDIAN_FROZEN)
-			ioctl(GUARDIAN_FD_MOUNTS + (int)i, FITHAW, 0);
-	}
+	guardian_thaw_those(page, GUARDIAN_FROZEN);
+	guardian_thaw_those(page, GUARDIAN_FREEZING);
 	if (atomic_load(&page->rcu_was_off))
 		guardian_rcu_restore();
 }
@@ -80,21 +94,21 @@ int guardian_main(void)
 	if (write(GUARDIAN_FD_SOCKET, &byte, 1) != 1)
 		return 1;
 	for (;;) {
-		int timeout = guardian_timeout(page);
-		int n = timeout == 0 ? 0 : poll(&p, 1, timeout);
+		int timeout = guardian_timeout(page), n;
 
+		if (timeout == 0) {
+			first = !atomic_exchange(&page->expired, true);
+			guardian_thaw_all(page);
+			if (first)
+				atomic_store(&page->thawed_ns, io_now_ns());
+			/* a FIFREEZE that the agent began before it saw `expired` may still succeed */
+			timeout = GUARDIAN_AGAIN_MS;
+		}
+		n = poll(&p, 1, timeout);
 		if (n < 0 && errno != EINTR)
 			break;
 		if (n > 0 && read(GUARDIAN_FD_SOCKET, &byte, 1) <= 0)
 			break; /* end of file: the agent has dismissed us, or is dead */
-		if (n > 0 || guardian_timeout(page) != 0)
-			continue;
-		first = !atomic_exchange(&page->expired, true);
-		guardian_thaw_all(page);
-		if (first)
-			atomic_store(&page->thawed_ns, io_now_ns());
-		/* a FIFREEZE that the agent began before it saw `expired` may still succeed */
-		poll(&p, 1, 10);
 	}
 	guardian_thaw_all(page);
 	return 0;
@@ -195,6 +209,8 @@ void guardian_stop(struct guardian *g)
 {
 	g->socket = close_fd(g->socket);
 	if (g->pid > 0) {
+		/* it has nothing to do any more, and one that somebody has stopped would never end */
+		kill(g->pid, SIGKILL);
 		while (waitpid(g->pid, NULL, 0) < 0 && errno == EINTR)
 			;
 		g->pid = 0;

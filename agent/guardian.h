@@ -30,7 +30,8 @@ struct guardian_page {
 	atomic_uint_fast64_t thawed_ns; /* by the guardian: when it had, CLOCK_MONOTONIC */
 	atomic_bool rcu_was_off;	/* rcu_expedited is to be set back to 0 */
 	uint32_t mounts;
-	atomic_int state[GUARDIAN_MOUNTS_MAX]; /* enum guardian_mount_state, in mount order */
+	/* enum guardian_mount_state, in mount order; the guardian makes FROZEN to THAWED */
+	atomic_int state[GUARDIAN_MOUNTS_MAX];
 };
 
 struct guardian {

@@ -172,6 +172,9 @@ struct plan_cost plan_cost_of(const struct plan *p, const struct extent_set *ran
 		cost.chunks++;
 		for (size_t i = 0; i < ARRAY_SIZE(c.blocks); i++)
 			cost.bytes += (uint64_t)__builtin_popcountll(c.blocks[i]) * PLAN_BLOCK;
+		/* the last block may be a short one */
+		if (c.length % PLAN_BLOCK && plan_chunk_block(&c, c.length / PLAN_BLOCK))
+			cost.bytes -= PLAN_BLOCK - c.length % PLAN_BLOCK;
 	}
 	return cost;
 }

@@ -12,7 +12,7 @@
  *  S3. The instant is real only if (a) the file systems stood still from before the last look at the
  *      tracker until the last read was complete (F3), (b) no captured granule was marked in that time,
  *      (c) tracking is beyond doubt (T4), (d) no file system came on the disk meanwhile. Otherwise the last
- *      reading counts as not done.
+ *      reading counts as not done. (e) The partitions are still those that the image tells of.
  *  S4. While frozen: only ioctl, the tracker's mapped memory, membarrier, and reads (F2).
  *
  * Order of begin():  1 track  2 open era  3 freeze, thaw  4 map
@@ -24,7 +24,9 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "agent/disk_layout.h"
 #include "agent/freeze.h"
 #include "agent/pause.h"
 #include "agent/snapshot.h"
@@ -37,6 +39,12 @@
 #define STALLED_MAX 3u
 /* Freezes that came to nothing before we give up. */
 #define ATTEMPTS_MAX 5u
+/*
+ * Somebody else's freeze (another capture of the disk, a backup of the virtual machine that we are) is over
+ * soon: how often, and how long, we wait for that.
+ */
+#define BUSY_TRIES   100u
+#define BUSY_WAIT_NS 100000000
 /* Extents that can be noted while frozen without allocating; a scan has at most so many that matter. */
 #define DIRTY_RESERVE 65536u
 
@@ -53,12 +61,25 @@ struct precopy {
 	unsigned int stalled, attempts;
 };
 
+static void precopy_note_freeze(struct snapshot *s)
+{
+	struct precopy *p = s->state;
+	uint64_t us = freeze_duration_ns(p->freeze) / 1000;
+
+	if (us > atomic_load(&s->status->freeze_us))
+		atomic_store(&s->status->freeze_us, us);
+}
+
 static void precopy_end(struct snapshot *s)
 {
 	struct precopy *p = s->state;
 
 	if (!p)
 		return;
+	if (s->frozen) {
+		freeze_thaw(p->freeze, NULL);
+		precopy_note_freeze(s);
+	}
 	freeze_free(p->freeze);
 	tracker_free(p->tracker);
 	extent_set_done(&p->dirty);
@@ -68,18 +89,22 @@ static void precopy_end(struct snapshot *s)
 	s->frozen = false;
 }
 
-/* Look at the mounts as they are now and make their freeze ready. */
+/* Look at the mounts as they are now and make their freeze ready: from now on they cannot be unmounted. */
 static int precopy_arm(struct snapshot *s, struct err *e)
 {
 	struct precopy *p = s->state;
-	int r;
+	int r = -ESTALE;
 
-	freeze_free(TAKE_PTR(p->freeze));
-	r = disk_refresh_mounts(s->disk, e);
-	if (r < 0)
-		return r;
-	return freeze_new(s->disk->mounts, s->disk->n_mounts, s->request->max_freeze_ms, &p->freeze,
-			  e);
+	/* one that is unmounted between the look and the opening is worth another look */
+	for (unsigned int i = 0; i < STALLED_MAX && r == -ESTALE; i++) {
+		freeze_free(TAKE_PTR(p->freeze));
+		r = disk_refresh_mounts(s->disk, e);
+		if (r >= 0) {
+			r = freeze_new(s->disk->mounts, s->disk->n_mounts,
+				       s->request->max_freeze_ms, &p->freeze, e);
+		}
+	}
+	return r;
 }
 
 static int precopy_check_doubt(struct snapshot *s, struct err *e)
@@ -111,13 +136,28 @@ static int precopy_track(struct snapshot *s, struct err *e)
 	return r < 0 ? r : precopy_check_doubt(s, e);
 }
 
-static void precopy_note_freeze(struct snapshot *s)
+static void precopy_disarm(struct snapshot *s)
 {
 	struct precopy *p = s->state;
-	uint64_t us = freeze_duration_ns(p->freeze) / 1000;
 
-	if (us > atomic_load(&s->status->freeze_us))
-		atomic_store(&s->status->freeze_us, us);
+	freeze_free(TAKE_PTR(p->freeze));
+}
+
+static int precopy_stand_still(struct snapshot *s, struct err *e)
+{
+	struct precopy *p = s->state;
+	int r;
+
+	for (unsigned int i = 0;; i++) {
+		r = freeze_begin(p->freeze, e);
+		if (r < 0)
+			precopy_note_freeze(s);
+		if (r != -EBUSY || i == BUSY_TRIES)
+			return r;
+		if (cancel_raised(s->cancel))
+			return err_set(e, -ECANCELED, "cancelled");
+		nanosleep(&(struct timespec){ .tv_nsec = BUSY_WAIT_NS }, NULL);
+	}
 }
 
 /* Step 3: afterwards every older write is on the medium. */
@@ -129,10 +169,11 @@ static int precopy_flush(struct snapshot *s, struct err *e)
 	for (unsigned int i = 0; i < STALLED_MAX && r == -ETIME; i++) {
 		r = freeze_sync(p->freeze, e);
 		if (r >= 0)
-			r = freeze_begin(p->freeze, e);
-		if (r >= 0)
+			r = precopy_stand_still(s, e);
+		if (r >= 0) {
 			r = freeze_thaw(p->freeze, e);
-		precopy_note_freeze(s);
+			precopy_note_freeze(s);
+		}
 	}
 	return r;
 }
@@ -161,6 +202,7 @@ static int precopy_begin(struct snapshot *s, struct err *e)
 		r = precopy_flush(s, e);
 	if (r >= 0)
 		r = usedmap_make(s->disk, true, &s->map, e);
+	precopy_disarm(s);
 	if (r >= 0)
 		pause_at("mapped");
 	return r;
@@ -237,6 +279,11 @@ static int precopy_hand_out(struct snapshot *s, uint32_t era, const struct exten
 	p->since = era;
 	p->last_bytes = p->cost.bytes;
 	*ret = &p->dirty;
+	if (!s->frozen) {
+		/* reading may take hours, in which anyone may unmount what he likes */
+		precopy_disarm(s);
+		atomic_store(&s->status->phase, PHASE_REREAD);
+	}
 	return 1;
 }
 
@@ -270,7 +317,12 @@ static int precopy_freeze(struct snapshot *s, const struct extent_set **ret, str
 	if (r < 0)
 		return r;
 	atomic_store(&s->status->phase, PHASE_FREEZE);
-	r = freeze_begin(p->freeze, e);
+	r = precopy_stand_still(s, e);
+	if (r == -ETIME && p->attempts < ATTEMPTS_MAX) {
+		/* all the time went into flushing; there will be less to flush the next time */
+		r = precopy_look(s, &era, e);
+		return r < 0 ? r : precopy_hand_out(s, era, ret);
+	}
 	if (r < 0)
 		return r;
 	s->instant_ns = io_realtime_ns();
@@ -282,8 +334,11 @@ static int precopy_freeze(struct snapshot *s, const struct extent_set **ret, str
 		p->era_frozen = era;
 		return precopy_hand_out(s, era, ret);
 	}
-	if (r < 0)
-		return r; /* end() thaws */
+	if (r < 0) {
+		freeze_thaw(p->freeze, NULL);
+		precopy_note_freeze(s);
+		return r;
+	}
 	r = freeze_thaw(p->freeze, e);
 	precopy_note_freeze(s);
 	if (p->attempts < ATTEMPTS_MAX)
@@ -356,6 +411,37 @@ static int precopy_same_mounts(struct snapshot *s, const int *ids, size_t count,
 	return 1;
 }
 
+static bool precopy_equal_texts(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+/* S3 (e): is the disk divided as it was when we began, and what was swap space no file system now? */
+static int precopy_check_layout(const struct snapshot *s, struct err *e)
+{
+	const struct disk *d = s->disk;
+	const struct layout *was = d->layout;
+	_cleanup_(layout_freep) struct layout *now = NULL;
+	bool same;
+	int r;
+
+	r = disk_layout_probe_device(d->fd, d->path, d->size, d->logical_sector, &now, e);
+	if (r < 0)
+		return r;
+	same = now->n_regions == was->n_regions &&
+	       precopy_equal_texts(now->table_script, was->table_script);
+	for (size_t i = 0; same && i < was->n_regions; i++) {
+		same = now->regions[i].start == was->regions[i].start &&
+		       now->regions[i].length == was->regions[i].length &&
+		       (s->map->regions[i].content != CONTENT_HEADER ||
+			precopy_equal_texts(now->regions[i].fs_type, was->regions[i].fs_type));
+	}
+	return same ? 0
+		    : err_set(e, -ESTALE,
+			      "the partitions of %s were changed while it was captured: capture it again",
+			      d->path);
+}
+
 /* Steps 10 to 12. Returns 0: done; 1: read again; -EAGAIN: this attempt came to nothing. */
 static int precopy_conclude(struct snapshot *s, struct err *e)
 {
@@ -369,10 +455,13 @@ static int precopy_conclude(struct snapshot *s, struct err *e)
 	s->frozen = false;
 	r = freeze_thaw(p->freeze, e);
 	precopy_note_freeze(s);
+	precopy_disarm(s);
 	pause_at("thawed");
 	if (r < 0)
 		return -EAGAIN;
 	r = precopy_check_doubt(s, e);
+	if (r >= 0)
+		r = precopy_check_layout(s, e);
 	if (r < 0)
 		return r;
 	if (touched) {
@@ -411,7 +500,9 @@ static int precopy_next(struct snapshot *s, const struct extent_set **ret, struc
 		/* what was read while things moved counts as not read */
 		p->since = p->since_before;
 	}
-	r = freeze_sync(p->freeze, e);
+	r = precopy_arm(s, e);
+	if (r >= 0)
+		r = freeze_sync(p->freeze, e);
 	if (r >= 0)
 		r = precopy_look(s, &era, e);
 	if (r >= 0)
@@ -424,7 +515,6 @@ static int precopy_next(struct snapshot *s, const struct extent_set **ret, struc
 	case CHOICE_GIVE_UP:
 		return precopy_give_up(s, e);
 	default:
-		atomic_store(&s->status->phase, PHASE_REREAD);
 		return precopy_hand_out(s, era, ret);
 	}
 }

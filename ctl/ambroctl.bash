@@ -39,7 +39,7 @@ _ambroctl_argument() {
 	--socket | -o | --output) _ambroctl_files "$current" ;;
 	--strategy) _ambroctl_words "auto precopy offline" "$current" ;;
 	--level) _ambroctl_words "fast default max" "$current" ;;
-	--max-freeze | --threads | --region) COMPREPLY=() ;;
+	--max-freeze | --threads | --partition) COMPREPLY=() ;;
 	*) return 1 ;;
 	esac
 }

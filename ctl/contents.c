@@ -10,8 +10,12 @@
 #include "ctl/sysdev.h"
 #include "lib/base/io.h"
 #include "lib/base/le.h"
+#include "lib/image/codec.h"
 
-#define CONTENTS_HEAD	    (UINT64_C(1) << 20)
+#define CONTENTS_HEAD (UINT64_C(1) << 20)
+/* some seconds of a slow disk's seeks */
+#define CONTENTS_SAMPLES    256u
+#define CONTENTS_SAMPLE	    65536u
 #define EXT_SUPERBLOCK	    1024
 #define EXT_MAGIC	    0xEF53u
 #define EXT_MAGIC_AT	    56
@@ -159,6 +163,28 @@ static int contents_add_kernel(struct contents *c, int fd, dev_t device, uint64_
 	return r;
 }
 
+/*
+ * Data without any signature (a database on a raw partition) may begin anywhere. To read all of a disk takes
+ * hours; a sample at every so many bytes finds what fills more than a small part of it.
+ */
+static int contents_sample(struct contents *c, int fd, uint64_t size)
+{
+	uint64_t step = ROUND_UP(MAX(size / CONTENTS_SAMPLES, (uint64_t)CONTENTS_SAMPLE), 4096);
+	_cleanup_free_ uint8_t *sample = malloc(CONTENTS_SAMPLE);
+
+	if (!sample)
+		return -ENOMEM;
+	for (uint64_t at = 0; at < size && !c->any_data; at += step) {
+		size_t len = (size_t)MIN(size - at, (uint64_t)CONTENTS_SAMPLE);
+		int r = io_pread_all(fd, sample, len, at);
+
+		if (r < 0)
+			return r;
+		c->any_data = !chunk_is_zero(sample, len);
+	}
+	return 0;
+}
+
 static int contents_look_at_head(struct contents *c, int fd, uint64_t size)
 {
 	size_t len = (size_t)MIN(size, CONTENTS_HEAD);
@@ -168,9 +194,10 @@ static int contents_look_at_head(struct contents *c, int fd, uint64_t size)
 	if (!head)
 		return -ENOMEM;
 	r = io_pread_all(fd, head, len, 0);
-	for (size_t i = 0; r >= 0 && i < len && !c->head_used; i++)
-		c->head_used = head[i];
-	return r;
+	if (r < 0)
+		return r;
+	c->any_data = !chunk_is_zero(head, len);
+	return contents_sample(c, fd, size);
 }
 
 int contents_probe(int fd, dev_t device, uint64_t size, struct contents **ret, struct err *e)
@@ -209,7 +236,7 @@ void contents_free(struct contents *c)
 
 bool contents_empty(const struct contents *c)
 {
-	return !c->count && !*c->table && !c->head_used;
+	return !c->count && !*c->table && !c->any_data;
 }
 
 static void content_print(const struct content *c, const char *indent, FILE *out)
@@ -238,6 +265,6 @@ void contents_print(const struct contents *c, const char *indent, FILE *out)
 		content_print(&c->items[i], indent, out);
 	if (!c->count && !*c->table) {
 		fprintf(out, "%s%s\n", indent,
-			c->head_used ? "data of an unknown kind" : "nothing known");
+			c->any_data ? "data of an unknown kind" : "nothing known");
 	}
 }

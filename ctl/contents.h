@@ -25,7 +25,7 @@ struct contents {
 	char table[16]; /* "gpt", "dos", … or "" */
 	struct content *items;
 	size_t count;
-	bool head_used; /* the first MiB is not all zeros */
+	bool any_data; /* the first MiB, or a sample of the rest, is not all zeros */
 };
 
 /*

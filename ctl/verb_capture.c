@@ -34,15 +34,15 @@ static const char capture_help[] =
 	"      --threads N          to compress with (default: one per CPU)\n"
 	"      --ignore-read-errors go on behind sectors that cannot be read; exit code 4 tells\n"
 	"      --progress           with --json: progress as lines of JSON on stderr\n"
-	"  -q, --quiet              no progress\n"
+	"  -q, --quiet              no progress and no summary\n"
 	"      --json               the result as one object on stdout (stderr when the image goes there)\n"
 	"      --socket PATH        where the agent listens\n"
 	"  -h, --help               this text\n"
 	"\n"
 	"Ctrl-C cancels; nothing half-done is left behind.\n"
 	"Exit codes: 0 done; 1 failed; 2 wrong command line; 4 done, but some sectors could not be read;\n"
-	"5 the agent cannot be reached; 6 refused (FILE exists, SOURCE in use); 7 not allowed;\n"
-	"130 interrupted.\n";
+	"5 the agent cannot be reached; 6 refused (FILE exists or would lie on SOURCE; SOURCE\n"
+	"is in use, or written to faster than it can be read); 7 not allowed; 130 interrupted.\n";
 
 struct capture_args {
 	const char *source; /* absolute, or "" */
@@ -113,7 +113,11 @@ static int capture_set(struct capture_args *a, int option)
 		return 0;
 	case OPTION_STRATEGY:
 		a->strategy = optarg;
-		return 0;
+		if (!strcmp(optarg, "auto") || !strcmp(optarg, "precopy") ||
+		    !strcmp(optarg, "offline"))
+			return 0;
+		verb_usage("capture", "--strategy: %s is not auto, precopy or offline", optarg);
+		return -EINVAL;
 	case OPTION_LEVEL:
 		if (codec_level_parse(optarg, &a->level) == 0)
 			return 0;
@@ -123,7 +127,7 @@ static int capture_set(struct capture_args *a, int option)
 		return verb_parse_u64("capture", "--max-freeze", optarg, 10, 60000,
 				      &a->max_freeze_ms);
 	case OPTION_THREADS:
-		return verb_parse_u64("capture", "--threads", optarg, 1, 256, &a->threads);
+		return verb_parse_u64("capture", "--threads", optarg, 1, 64, &a->threads);
 	case OPTION_IGNORE:
 		a->ignore_read_errors = true;
 		return 0;

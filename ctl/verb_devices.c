@@ -13,7 +13,8 @@
 static const char devices_help[] =
 	"Usage: ambroctl devices [OPTION]…\n"
 	"The disks of this machine, what is on them, and how each would be captured: 'live' with tracking of\n"
-	"what is written meanwhile, 'offline' when nothing is mounted.\n"
+	"what is written meanwhile, 'offline' when nothing uses it, 'not while in use' where this kernel cannot\n"
+	"track writes.\n"
 	"\n"
 	"      --json         an array of objects\n"
 	"      --socket PATH  where the agent listens\n"
@@ -54,30 +55,26 @@ static int devices_ask(json_t **ret, bool *ret_tracker, struct err *e)
 	return 0;
 }
 
-static bool devices_mounted(const json_t *row)
-{
-	return json_array_size(json_object_get(row, "mounts")) > 0;
-}
-
-/* Is the row, or a partition of it, mounted? */
+/* Is the row, or a partition of it, in use? */
 static bool devices_in_use(const json_t *rows, const json_t *row)
 {
 	const char *name = client_text(row, "name");
-	const json_t *other;
-	size_t i;
+	bool used = json_is_true(json_object_get(row, "in_use"));
 
-	if (devices_mounted(row))
-		return true;
-	json_array_foreach(rows, i, other) if (!strcmp(client_text(other, "parent"), name) &&
-					       devices_mounted(other)) return true;
-	return false;
+	for (size_t i = 0; i < json_array_size(rows) && !used; i++) {
+		const json_t *other = json_array_get(rows, i);
+
+		used = !strcmp(client_text(other, "parent"), name) &&
+		       json_is_true(json_object_get(other, "in_use"));
+	}
+	return used;
 }
 
 static const char *devices_how(const json_t *rows, const json_t *row, bool tracker)
 {
 	if (!devices_in_use(rows, row))
 		return "offline";
-	return tracker ? "live" : "not while mounted";
+	return tracker ? "live" : "not while in use";
 }
 
 static int devices_add(struct render_table *t, const json_t *rows, const json_t *row, bool tracker)

@@ -92,9 +92,9 @@ static int session_plan(struct restore_session *s, struct cancel *c, struct err 
 		}
 		if (region < 0) {
 			return err_set(e, -ENOENT,
-				       "%s has no partition %" PRIu64
-				       "; 'ambroctl show' lists what it has",
-				       s->args->image, s->args->partition);
+				       "there is no partition %" PRIu64
+				       " in it; 'ambroctl show' lists what it has",
+				       s->args->partition);
 		}
 	}
 	return restore_plan_new(s->image.reader, region, c, &s->plan, e);

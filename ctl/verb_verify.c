@@ -86,13 +86,11 @@ static int verify_run(const char *path, unsigned int threads, struct err *e)
 	if (r == 0 && !arg_json)
 		verify_print(&f, &v, begun);
 	if (r == -EBADMSG && !v.damaged_chunks) {
-		struct err what = *e;
-
 		return err_set(
 			e, r,
 			"%s is damaged, but every chunk can be restored by ambroctl (plain zstd "
 			"may fail): %.300s",
-			path, what.text);
+			path, v.first_damage);
 	}
 	if (r == -EBADMSG) {
 		return err_set(e, r,

@@ -82,7 +82,7 @@ count_of() {
 
 tier_style() {
 	local check
-	for check in layers format shell tidy; do
+	for check in layers format shell tidy man; do
 		run "style-$check" timeout -k 20 1800 tests/check/style.sh "$check"
 	done
 }

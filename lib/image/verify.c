@@ -233,6 +233,7 @@ int image_verify(const struct image_reader *r, unsigned int threads, struct canc
 		 struct verify_result *ret, struct err *e)
 {
 	struct verify v = { .reader = r, .manifest = image_reader_manifest(r), .cancel = c };
+	struct err framing = { 0 };
 	int n;
 
 	if (!threads)
@@ -263,5 +264,10 @@ int image_verify(const struct image_reader *r, unsigned int threads, struct canc
 	*ret = v.result;
 	if (v.result.damaged_chunks)
 		return err_set(e, -EBADMSG, "%s", v.result.first_damage);
-	return image_reader_check_framing(r, c, e);
+	n = image_reader_check_framing(r, c, &framing);
+	if (n < 0 && e)
+		*e = framing;
+	if (n == -EBADMSG)
+		snprintf(ret->first_damage, sizeof(ret->first_damage), "%s", framing.text);
+	return n;
 }

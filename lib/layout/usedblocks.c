@@ -208,7 +208,8 @@ static int partclone_map(const char *tool, const char *path, uint64_t length, bo
 {
 	/*
 	 * -L: without it a log file stays behind in /var/log. -O: partclone.exfat also prints other things.
-	 * Ends in -I and NULL, or in NULL and NULL.
+	 * -f 0: otherwise its progress thread sleeps two seconds before it lets go. Ends in -I and NULL, or in
+	 * NULL and NULL.
 	 */
 	const char *argv[] = { tool,
 			       "-D",
@@ -217,6 +218,8 @@ static int partclone_map(const char *tool, const char *path, uint64_t length, bo
 			       "-L",
 			       "/dev/null",
 			       "-a",
+			       "0",
+			       "-f",
 			       "0",
 			       "-s",
 			       path,

@@ -50,19 +50,19 @@ declare -A title=(
 	[ambrotype]='ambrotype'
 	[zstd]='`zstd -1 -T2` of the raw device'
 	[partclone]='`partclone.ext4 -c` \| `zstd -1 -T2`'
-	[partclone-a0]='same, without checksums (`-a 0`)'
+	[partclone-a0]='the same at its best: `-a 0` (no checksums), `-f 0` (no two-second sleeps)'
 	[qcow2]='`qemu-img convert -c`, zstd'
 ) capture=(
 	[ambrotype]='"$CTL" capture "$DEV" -o "$OUT"'
 	[zstd]='zstd -1 -T2 -q -f "$DEV" -o "$OUT"'
 	[partclone]='partclone.ext4 -c -s "$DEV" -L "$LOG" -o - | zstd -1 -T2 -q -f -o "$OUT"'
-	[partclone-a0]='partclone.ext4 -c -a 0 -s "$DEV" -L "$LOG" -o - | zstd -1 -T2 -q -f -o "$OUT"'
+	[partclone-a0]='partclone.ext4 -c -a 0 -f 0 -s "$DEV" -L "$LOG" -o - | zstd -1 -T2 -q -f -o "$OUT"'
 	[qcow2]='qemu-img convert -c -O qcow2 -o compression_type=zstd -f raw "$DEV" "$OUT"'
 ) restore=(
 	[ambrotype]='"$CTL" restore "$OUT" "$BACK" --yes'
 	[zstd]='zstd -dq -f --sparse "$OUT" -o "$BACK"'
 	[partclone]='zstd -dcq "$OUT" | partclone.restore -C -s - -L "$LOG" -O "$BACK"'
-	[partclone-a0]='zstd -dcq "$OUT" | partclone.restore -C -s - -L "$LOG" -O "$BACK"'
+	[partclone-a0]='zstd -dcq "$OUT" | partclone.restore -C -f 0 -s - -L "$LOG" -O "$BACK"'
 	[qcow2]='qemu-img convert -f qcow2 -O raw "$OUT" "$BACK"'
 )
 # takes_part CONTESTANT DISK

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# style.sh layers|format|shell|tidy - one style check over the tracked files.
+# style.sh layers|format|shell|tidy|man - one style check over the tracked files.
 
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
@@ -35,6 +35,9 @@ tidy)
 	# Two at a time: each takes a core and some hundred MB. BPF code is not for the host's compiler.
 	tracked '*.c' ':!ebpf/*' | O=$O xargs -0r -n 1 -P 2 "$0" tidy-one
 	;;
+man)
+	O=$O exec tests/check/manpages.sh
+	;;
 tidy-one)
 	# the "N warnings generated" of the system's headers is noise
 	# shellcheck disable=SC2046 # words, on purpose
@@ -43,7 +46,7 @@ tidy-one)
 		{ printf '%s\n' "$out" | grep -v 'warnings\? generated' && exit 1; }
 	;;
 *)
-	echo "usage: style.sh layers|format|shell|tidy" >&2
+	echo "usage: style.sh layers|format|shell|tidy|man" >&2
 	exit 2
 	;;
 esac
