@@ -48,7 +48,8 @@ lib_pkgs   := libzstd libcrypto jansson fdisk blkid ext2fs com_err
 agent_pkgs := $(lib_pkgs) liburing libbpf libsystemd mount
 ctl_pkgs   := $(lib_pkgs) liburing libsystemd mount
 test_pkgs  := $(sort $(agent_pkgs) $(ctl_pkgs) cmocka)
-pkg_cflags := $(shell $(PKG_CONFIG) --cflags $(test_pkgs) 2>/dev/null)
+# "=" and not ":=", because `make deps` may have brought them only just now; not cmocka, which only tests need
+pkg_cflags  = $(eval pkg_cflags := $(shell $(PKG_CONFIG) --cflags $(sort $(agent_pkgs) $(ctl_pkgs))))$(pkg_cflags)
 libs_of     = $(shell $(PKG_CONFIG) --libs $(1))
 
 unit_bins  := $(patsubst tests/%.c,$(O)/tests/%,$(unit_srcs))
@@ -111,7 +112,8 @@ build_debs := gcc make pkg-config libc6-dev clang llvm bpftool libbpf-dev liburi
               libzstd-dev libssl-dev libjansson-dev libblkid-dev libfdisk-dev libmount-dev \
               libext2fs-dev
 run_debs   := partclone xfsprogs btrfs-progs dosfstools e2fsprogs fdisk util-linux
-test_debs  := libcmocka-dev zstd fio jq python3 ntfs-3g f2fs-tools exfatprogs mtools gdisk systemd \
+quick_debs := jq python3 mtools
+test_debs  := $(quick_debs) libcmocka-dev zstd fio ntfs-3g f2fs-tools exfatprogs gdisk systemd \
               dbus shellcheck clang-format clang-tidy git man-db mandoc
 bench_debs := qemu-utils time hyperfine
 missing     = $(shell for p in $(1); do dpkg-query -W -f='$${Status}\n' $$p 2>/dev/null | \
@@ -121,10 +123,12 @@ define install_debs
 	{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 	--no-install-recommends $$m; } >build/apt.log 2>&1 || { cat build/apt.log; exit 1; }; fi
 endef
-.PHONY: deps deps-test deps-bench
+.PHONY: deps deps-quick deps-test deps-bench
 deps:          ## install what building and running needs (Debian, root)
 	@mkdir -p build
 	$(call install_debs,$(build_debs) $(run_debs))
+deps-quick: deps
+	$(call install_debs,$(quick_debs))
 deps-test: deps
 	$(call install_debs,$(test_debs))
 deps-bench: deps-test
@@ -150,7 +154,7 @@ check-layers:             ## the include table of docs/ARCHITECTURE.md
 check-style: check-layers ## formatting, clang-tidy, shellcheck, layers
 	$(Q)O=$(O) tests/run.sh style
 
-quickstart: deps          ## capture a live mounted disk and prove the restore (root)
+quickstart: deps-quick    ## capture a live mounted disk and prove the restore (root)
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all $(tool_bins)
 	$(Q)O=$(O) tests/quickstart.sh
 bench: deps-bench         ## us and the peers on the same data (root)

@@ -153,12 +153,27 @@ static int source_resolve(struct disk *d, struct err *e)
 	return 0;
 }
 
+/*
+ * Can a file be read past the page cache in pieces of 512 bytes, as its partitions may lie? Not on a file
+ * system whose own disk has larger sectors.
+ */
+static bool file_takes_sectors(int fd)
+{
+	_cleanup_free_ void *buf = aligned_alloc(4096, 4096);
+
+	return buf && (pread(fd, buf, 512, 512) >= 0 || errno != EINVAL);
+}
+
 static int disk_open_fd(struct disk *d, struct err *e)
 {
 	struct stat st;
 
 	assert(d->path);
 	d->fd = open(d->path, O_RDONLY | O_DIRECT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (d->fd >= 0 && d->is_file && !file_takes_sectors(d->fd)) {
+		d->fd = close_fd(d->fd);
+		errno = EINVAL;
+	}
 	if (d->fd < 0 && errno == EINVAL && d->is_file)
 		d->fd = open(d->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (d->fd < 0 || fstat(d->fd, &st) < 0)

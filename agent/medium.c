@@ -25,26 +25,42 @@
 /* Another program may take the free loop device between our asking for it and taking it. */
 #define MEDIUM_LOOP_TRIES 64
 
+static int medium_copy_piece(int direct_fd, int fd, uint64_t at, size_t want, uint64_t end,
+			     uint8_t *buf)
+{
+	ssize_t got = io_pread_some(direct_fd, buf, want, at);
+
+	if (got < 0)
+		return (int)got;
+	if ((uint64_t)got < MIN((uint64_t)want, end - at))
+		return -ENODATA;
+	return io_pwrite_all(fd, buf, (size_t)MIN((uint64_t)got, end - at), at);
+}
+
+/*
+ * What cannot be read stays zero: then nothing is known of what lies there, and all of it will be read, or
+ * not, by who knows how to count it as lost.
+ */
 static int medium_copy_extent(int direct_fd, int fd, uint64_t size, const struct extent *x,
 			      uint8_t *buf)
 {
 	uint64_t at = ROUND_DOWN(x->start, MEDIUM_ALIGN_BYTES);
-	uint64_t end = MIN(extent_end(x), size);
+	uint64_t end = MIN(extent_end(x), size), step = MEDIUM_PIECE_BYTES, careful_to = 0;
 
 	while (at < end) {
-		size_t want = (size_t)MIN(ROUND_UP(end - at, MEDIUM_ALIGN_BYTES),
-					  (uint64_t)MEDIUM_PIECE_BYTES);
-		ssize_t got = io_pread_some(direct_fd, buf, want, at);
-		int r;
+		size_t want = (size_t)MIN(ROUND_UP(end - at, MEDIUM_ALIGN_BYTES), step);
+		int r = medium_copy_piece(direct_fd, fd, at, want, end, buf);
 
-		if (got < 0)
-			return (int)got;
-		if ((uint64_t)got < MIN((uint64_t)want, end - at))
-			return -ENODATA;
-		r = io_pwrite_all(fd, buf, (size_t)MIN((uint64_t)got, end - at), at);
-		if (r < 0)
+		if (r == -EIO && want > MEDIUM_ALIGN_BYTES) {
+			careful_to = at + want;
+			step = MEDIUM_ALIGN_BYTES;
+			continue;
+		}
+		if (r < 0 && r != -EIO)
 			return r;
 		at += (uint64_t)want;
+		if (at >= careful_to)
+			step = MEDIUM_PIECE_BYTES;
 	}
 	return 0;
 }

@@ -13,7 +13,10 @@
 #include "lib/base/err.h"
 #include "lib/base/extent.h"
 
-/* A memfd of @size bytes in which @parts (bytes, sector-aligned) are as on @direct_fd. Owned by the caller. */
+/*
+ * A memfd of @size bytes in which @parts (bytes, sector-aligned) are as on @direct_fd, and zero where that
+ * cannot be read. Owned by the caller.
+ */
 int medium_copy(int direct_fd, uint64_t size, const struct extent_set *parts, int *ret_fd,
 		struct err *e);
 
