@@ -237,7 +237,7 @@ agent_start() {
 }
 agent_answers() {
 	kill -0 "$agent_pid" 2>/dev/null || fail "the agent ended: $(tail -n3 "$agent_log")"
-	[[ -S $AMBRO_SOCKET ]] && agent_call get-property Version &>/dev/null
+	[[ -S $AMBRO_SOCKET ]] && "$O/ambroctl" status &>/dev/null
 }
 agent_stop() {
 	local dev
