@@ -30,6 +30,7 @@
 #include "agent/freeze.h"
 #include "agent/pause.h"
 #include "agent/snapshot.h"
+#include "agent/sysblock.h"
 #include "agent/tracker.h"
 #include "lib/base/io.h"
 
@@ -391,6 +392,43 @@ static const char *precopy_guarantee(const struct snapshot *s)
 	return s->disk->n_mounts ? "filesystem-consistent" : "crash-consistent";
 }
 
+/* Is @dev in use by something that we neither froze nor know to be above our freeze? */
+static bool precopy_device_hidden(const struct snapshot *s, dev_t dev)
+{
+	const struct disk *d = s->disk;
+	uint64_t start = dev == d->device ? 0 : sysblock_start(dev);
+	char path[SYSBLOCK_PATH_MAX];
+	dev_t holder;
+
+	for (size_t i = 0; i < d->n_mounts; i++) {
+		if (d->mounts[i].device == dev)
+			return false;
+	}
+	for (size_t i = 0; i < d->layout->n_regions; i++) {
+		if (d->layout->regions[i].start == start &&
+		    s->map->regions[i].content == CONTENT_HEADER)
+			return false;
+	}
+	return sysblock_links(dev, "holders", &holder, 1) <= 0 &&
+	       sysblock_path(dev, path, sizeof(path)) == 0 && disk_mounts_claimed(path);
+}
+
+/* Is a file system mounted where we cannot see it, in a mount namespace of its own? It was not frozen. */
+static bool precopy_hidden_mounts(const struct snapshot *s)
+{
+	const struct disk *d = s->disk;
+	dev_t parts[SYSBLOCK_LINKS_MAX];
+	int n = d->is_partition ? 0 : sysblock_partitions(d->whole, parts, SYSBLOCK_LINKS_MAX);
+
+	if (n <= 0)
+		return precopy_device_hidden(s, d->device);
+	for (int i = 0; i < n; i++) {
+		if (precopy_device_hidden(s, parts[i]))
+			return true;
+	}
+	return false;
+}
+
 /* S3 (d): the same file systems as when we froze? */
 static int precopy_same_mounts(struct snapshot *s, const int *ids, size_t count, struct err *e)
 {
@@ -416,7 +454,7 @@ static bool precopy_equal_texts(const char *a, const char *b)
 	return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
-/* S3 (e): is the disk divided as it was when we began, and what was swap space no file system now? */
+/* S3 (e): is the disk divided as it was when we began, and what was swap space is no file system now? */
 static int precopy_check_layout(const struct snapshot *s, struct err *e)
 {
 	const struct disk *d = s->disk;
@@ -433,12 +471,12 @@ static int precopy_check_layout(const struct snapshot *s, struct err *e)
 	for (size_t i = 0; same && i < was->n_regions; i++) {
 		same = now->regions[i].start == was->regions[i].start &&
 		       now->regions[i].length == was->regions[i].length &&
-		       (s->map->regions[i].content != CONTENT_HEADER ||
-			precopy_equal_texts(now->regions[i].fs_type, was->regions[i].fs_type));
+		       precopy_equal_texts(now->regions[i].fs_type, was->regions[i].fs_type);
 	}
 	return same ? 0
 		    : err_set(e, -ESTALE,
-			      "the partitions of %s were changed while it was captured: capture it again",
+			      "the partitions of %s, or the file systems on them, were made anew while it "
+			      "was captured: capture it again",
 			      d->path);
 }
 
@@ -481,7 +519,7 @@ static int precopy_conclude(struct snapshot *s, struct err *e)
 		err_set(e, -EBUSY, "a file system of %s was mounted meanwhile", s->disk->path);
 		return -EAGAIN;
 	}
-	s->guarantee = guarantee;
+	s->guarantee = precopy_hidden_mounts(s) ? "crash-consistent" : guarantee;
 	return 0;
 }
 

@@ -203,14 +203,15 @@ static void show_how_to_read(const struct image_file *f)
 {
 	uint64_t require = image_reader_require(f->reader);
 
-	if (!require)
+	if (!require) {
 		show_row("To read it", "zstd -dc gives the disk, without this software");
-	else if (require & AMBRO_REQUIRE_RESENT)
+	} else if (require & AMBRO_REQUIRE_RESENT) {
 		show_row("To read it", "needs ambroctl: the disk was written to while it was read, "
 				       "so chunks are not in disk order and some came again");
-	else
+	} else {
 		show_row("To read it", "needs ambroctl: so much of the disk is empty that the "
 				       "emptiness was left out");
+	}
 }
 
 static int show_print(const struct image_file *f)

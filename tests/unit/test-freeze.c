@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <linux/fs.h>
+
+#include <cmocka.h>
+
+#include "agent/freeze.h"
+#include "agent/guardian.h"
+#include "lib/base/io.h"
+
+/*
+ * A small ext4 in a loop device, "low", and on it the file of a second one, "up". Needs root; the guardian
+ * is this program again, see main().
+ */
+struct stage {
+	char dir[64];
+	struct disk_mount mounts[2]; /* low, up */
+};
+
+/* In @dir: every command must succeed, unless it says otherwise. */
+static int stage_run(const char *dir, const char *commands)
+{
+	char script[1024];
+
+	snprintf(script, sizeof(script), "cd %s && export PATH=$PATH:/usr/sbin:/sbin && set -e\n%s",
+		 dir, commands);
+	return system(script); /* NOLINT(cert-env33-c): a test's own words */
+}
+
+static const char stage_make[] =
+	"one() { truncate -s $2 $1; mkfs.ext4 -q -F $1; mount -o loop $1 $3; }\n"
+	"mkdir low up; one low.img 64M low; one low/up.img 24M up";
+static const char stage_end[] =
+	"fsfreeze -u low 2>/dev/null || :; fsfreeze -u up 2>/dev/null || :\n"
+	"umount up || :; umount low || :; rm -rf low up low.img";
+
+static int mount_id(const char *path)
+{
+	struct statx sx;
+
+	assert_int_equal(statx(AT_FDCWD, path, 0, STATX_MNT_ID, &sx), 0);
+	return (int)sx.stx_mnt_id;
+}
+
+static int stage_setup(void **state)
+{
+	struct stage *s = calloc(1, sizeof(*s));
+	char path[128];
+
+	strcpy(s->dir, "/dev/shm/test-freeze.XXXXXX");
+	if (!mkdtemp(s->dir) || stage_run(s->dir, stage_make) != 0)
+		return -1;
+	for (int i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "%s/%s", s->dir, i ? "up" : "low");
+		s->mounts[i].path = strdup(path);
+		s->mounts[i].mount_id = mount_id(path);
+	}
+	*state = s;
+	return 0;
+}
+
+static int stage_teardown(void **state)
+{
+	struct stage *s = *state;
+
+	stage_run(s->dir, stage_end);
+	rmdir(s->dir);
+	for (int i = 0; i < 2; i++)
+		free(s->mounts[i].path);
+	free(s);
+	return 0;
+}
+
+/* Is the file system of @m frozen? A freeze of somebody who comes then is refused. */
+static bool is_frozen(const struct disk_mount *m)
+{
+	int fd = open(m->path, O_RDONLY | O_CLOEXEC), r, error;
+
+	assert_true(fd >= 0);
+	r = ioctl(fd, FIFREEZE, 0);
+	error = errno;
+	if (r == 0)
+		assert_int_equal(ioctl(fd, FITHAW, 0), 0);
+	close(fd);
+	assert_true(r == 0 || error == EBUSY);
+	return r < 0;
+}
+
+static void wait_ms(unsigned int ms)
+{
+	nanosleep(&(struct timespec){ ms / 1000, (long)(ms % 1000) * 1000000 }, NULL);
+}
+
+static struct freeze *freeze_made(const struct stage *s, unsigned int max_ms)
+{
+	struct freeze *f = NULL;
+	struct err e = { 0 };
+
+	if (freeze_new(s->mounts, 2, max_ms, &f, &e) < 0)
+		fail_msg("%s", e.text);
+	assert_int_equal(freeze_sync(f, &e), 0);
+	return f;
+}
+
+static void both_stand_still_until_they_are_thawed(void **state)
+{
+	struct stage *s = *state;
+	struct freeze *f = freeze_made(s, 10000);
+	struct err e = { 0 };
+
+	assert_int_equal(freeze_begin(f, &e), 0);
+	assert_true(is_frozen(&s->mounts[0]) && is_frozen(&s->mounts[1]));
+	assert_false(freeze_expired(f));
+	assert_int_equal(freeze_thaw(f, &e), 0);
+	assert_false(is_frozen(&s->mounts[0]) || is_frozen(&s->mounts[1]));
+	assert_true(freeze_duration_ns(f) > 0);
+	/* and again */
+	assert_int_equal(freeze_begin(f, &e), 0);
+	assert_true(is_frozen(&s->mounts[1]));
+	freeze_free(f);
+	assert_false(is_frozen(&s->mounts[0]) || is_frozen(&s->mounts[1]));
+}
+
+static void the_guardian_thaws_at_the_deadline_and_once_only(void **state)
+{
+	struct stage *s = *state;
+	struct freeze *f = freeze_made(s, 200);
+	struct err e = { 0 };
+	int fd;
+
+	assert_int_equal(freeze_begin(f, &e), 0);
+	wait_ms(600);
+	assert_false(is_frozen(&s->mounts[0]) || is_frozen(&s->mounts[1]));
+	/* what somebody else freezes after that is his */
+	fd = open(s->mounts[0].path, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(ioctl(fd, FIFREEZE, 0), 0);
+	wait_ms(100);
+	assert_true(is_frozen(&s->mounts[0]));
+	assert_int_equal(freeze_thaw(f, &e), -ETIME);
+	assert_true(is_frozen(&s->mounts[0]));
+	assert_int_equal(ioctl(fd, FITHAW, 0), 0);
+	close(fd);
+	assert_true(freeze_duration_ns(f) < 550000000);
+	freeze_free(f);
+}
+
+static void somebody_elses_thaw_is_noticed(void **state)
+{
+	struct stage *s = *state;
+	struct freeze *f = freeze_made(s, 10000);
+	struct err e = { 0 };
+	int fd = open(s->mounts[1].path, O_RDONLY | O_CLOEXEC);
+
+	assert_int_equal(freeze_begin(f, &e), 0);
+	assert_int_equal(ioctl(fd, FITHAW, 0), 0);
+	close(fd);
+	assert_int_equal(freeze_thaw(f, &e), -EINVAL);
+	assert_false(is_frozen(&s->mounts[0]) || is_frozen(&s->mounts[1]));
+	freeze_free(f);
+}
+
+static void somebody_elses_freeze_stays(void **state)
+{
+	struct stage *s = *state;
+	struct freeze *f = freeze_made(s, 10000);
+	struct err e = { 0 };
+	int fd = open(s->mounts[0].path, O_RDONLY | O_CLOEXEC);
+
+	assert_int_equal(ioctl(fd, FIFREEZE, 0), 0);
+	assert_int_equal(freeze_begin(f, &e), -EBUSY);
+	assert_true(is_frozen(&s->mounts[0]));
+	assert_false(is_frozen(&s->mounts[1]));
+	freeze_free(f);
+	assert_true(is_frozen(&s->mounts[0]));
+	assert_int_equal(ioctl(fd, FITHAW, 0), 0);
+	close(fd);
+}
+
+/* The one below was frozen first, so the FIFREEZE of the other waits for it: the guardian must not. */
+static void a_freeze_that_waits_for_another_ends_at_the_deadline(void **state)
+{
+	struct stage *s = *state;
+	struct stage turned = { .mounts = { s->mounts[1], s->mounts[0] } };
+	struct freeze *f = freeze_made(&turned, 500);
+	struct err e = { 0 };
+	uint64_t began;
+	char path[160];
+	int fd;
+
+	/* something for it to flush */
+	snprintf(path, sizeof(path), "%s/file", s->mounts[1].path);
+	fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	assert_int_equal(write(fd, path, sizeof(path)), sizeof(path));
+	close(fd);
+	began = io_now_ns();
+	assert_true(freeze_begin(f, &e) == 0 || e.code == -ETIME);
+	assert_int_not_equal(freeze_thaw(f, &e), -EINVAL);
+	assert_true(io_now_ns() - began < 3000000000);
+	freeze_free(f);
+	assert_false(is_frozen(&s->mounts[0]) || is_frozen(&s->mounts[1]));
+}
+
+static void a_covered_mount_is_refused(void **state)
+{
+	struct stage *s = *state;
+	struct freeze *f = NULL;
+	struct err e = { 0 };
+
+	assert_int_equal(mount("none", s->mounts[1].path, "tmpfs", 0, NULL), 0);
+	assert_int_equal(freeze_new(s->mounts, 2, 1000, &f, &e), -ESTALE);
+	assert_int_equal(umount(s->mounts[1].path), 0);
+	assert_non_null(strstr(e.text, s->mounts[1].path));
+}
+
+/* A child freezes and is killed, before or behind its deadline. */
+static void killed_after(struct stage *s, unsigned int max_ms, unsigned int wait)
+{
+	int ready[2], gone[2];
+	char byte;
+	pid_t pid;
+
+	assert_int_equal(pipe(ready), 0);
+	assert_int_equal(pipe(gone), 0);
+	pid = fork();
+	if (pid == 0) {
+		struct freeze *f = NULL;
+
+		/* `gone` goes on to the guardian, and ends with it */
+		if (freeze_new(s->mounts, 2, max_ms, &f, NULL) < 0 || freeze_begin(f, NULL) < 0)
+			_exit(1);
+		if (write(ready[1], "r", 1) != 1)
+			_exit(1);
+		pause();
+	}
+	close(ready[1]);
+	close(gone[1]);
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	wait_ms(wait);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	alarm(5);
+	assert_int_equal(read(gone[0], &byte, 1), 0);
+	alarm(0);
+	close(ready[0]);
+	close(gone[0]);
+	assert_false(is_frozen(&s->mounts[0]) || is_frozen(&s->mounts[1]));
+}
+
+static void the_guardian_of_a_killed_process_thaws_and_ends(void **state)
+{
+	killed_after(*state, 20000, 0);
+}
+
+static void it_ends_too_when_the_deadline_had_passed(void **state)
+{
+	killed_after(*state, 100, 400);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(both_stand_still_until_they_are_thawed),
+		cmocka_unit_test(the_guardian_thaws_at_the_deadline_and_once_only),
+		cmocka_unit_test(somebody_elses_thaw_is_noticed),
+		cmocka_unit_test(somebody_elses_freeze_stays),
+		cmocka_unit_test(a_freeze_that_waits_for_another_ends_at_the_deadline),
+		cmocka_unit_test(a_covered_mount_is_refused),
+		cmocka_unit_test(the_guardian_of_a_killed_process_thaws_and_ends),
+		cmocka_unit_test(it_ends_too_when_the_deadline_had_passed),
+	};
+
+	if (argc == 2 && strcmp(argv[1], GUARDIAN_ARGUMENT) == 0)
+		return guardian_main();
+	if (geteuid() != 0 || access("/dev/loop-control", F_OK) < 0) {
+		puts("skipped: needs root and loop devices");
+		return 77;
+	}
+	return cmocka_run_group_tests(tests, stage_setup, stage_teardown);
+}
