@@ -51,6 +51,7 @@ struct freeze {
 	uint64_t max_ns;
 	struct guardian guardian;
 	uint64_t begin_ns, duration_ns;
+	bool stacked;  /* one of them may lie on another */
 	bool standing; /* between freeze_begin() and freeze_thaw() */
 };
 
@@ -146,6 +147,7 @@ int freeze_new(const struct disk_mount *mounts, size_t count, unsigned int max_m
 	if (!f->mounts)
 		return err_oom(e);
 	for (size_t i = 0; i < count; i++) {
+		f->stacked |= count > 1 && !mounts[i].direct;
 		r = freeze_open_mount(f, &mounts[i], e);
 		if (r < 0)
 			return r;
@@ -208,6 +210,25 @@ static int freeze_one(struct freeze *f, size_t i, struct err *e)
 	return err_set_errno(e, -errno, "cannot freeze the file system on %s", m->path);
 }
 
+/*
+ * Where one file system lies on another of the set, a FIFREEZE of the upper one waits for ever when somebody
+ * else has frozen the lower: nothing can end that wait but he. So ask the lower ones first, one by one.
+ */
+static int freeze_probe(struct freeze *f, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < f->count && f->stacked && r >= 0; i++) {
+		atomic_int *state = &f->guardian.page->state[i];
+
+		r = freeze_one(f, i, e);
+		if (r >= 0 && atomic_load(state) == GUARDIAN_FROZEN)
+			ioctl(f->mounts[i].fd, FITHAW, 0);
+		atomic_store(state, GUARDIAN_IDLE);
+	}
+	return r;
+}
+
 int freeze_begin(struct freeze *f, struct err *e)
 {
 	int r = 0;
@@ -225,6 +246,8 @@ int freeze_begin(struct freeze *f, struct err *e)
 	r = guardian_wake(&f->guardian);
 	if (r < 0)
 		err_set_errno(e, r, "the guardian process is gone");
+	else
+		r = freeze_probe(f, e);
 	for (size_t i = f->count; i > 0 && r >= 0; i--)
 		r = freeze_one(f, i - 1, e);
 	if (r < 0)

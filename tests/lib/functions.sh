@@ -103,15 +103,15 @@ _kernel_log_is_quiet() {
 loop=
 loop_make() {
 	loop=$(losetup --find --show "${@:2}" "$1")
+	_loops[$loop]=$(losetup -nO BACK-FILE "$loop")
 	cleanup _loop_free "$loop"
-	_loops+=("$loop")
 }
-_loops=()
+declare -A _loops=() # device to file
 _loop_free() {
 	local pins
 	pins=/sys/fs/bpf/ambro/$((0x$(stat -c %t "$1"))):$((0x$(stat -c %T "$1")))
 	# its number may be somebody else's by now
-	[[ $(losetup -nO BACK-FILE "$1" 2>/dev/null) == "$scratch"/* ]] || return 0
+	[[ $(losetup -nO BACK-FILE "$1" 2>/dev/null) == "${_loops[$1]}" ]] || return 0
 	partx -d "$1" 2>/dev/null
 	losetup -d "$1"
 	rm -rf "$pins" 2>/dev/null # they outlive the disk, and nobody will ask for them again
@@ -242,7 +242,7 @@ agent_answers() {
 agent_stop() {
 	local dev
 	[[ $agent_pid ]] || return 0
-	for dev in ${_loops[@]+"${_loops[@]}"}; do
+	for dev in "${!_loops[@]}"; do
 		agent_call call Untrack s "$dev" &>/dev/null || :
 	done
 	kill "$agent_pid" 2>/dev/null || :
