@@ -244,10 +244,7 @@ int freeze_begin(struct freeze *f, struct err *e)
 	f->begin_ns = io_now_ns();
 	atomic_store(&f->guardian.page->deadline_ns, f->begin_ns + f->max_ns);
 	r = guardian_wake(&f->guardian);
-	if (r < 0)
-		err_set_errno(e, r, "the guardian process is gone");
-	else
-		r = freeze_probe(f, e);
+	r = r < 0 ? err_set_errno(e, r, "the guardian process is gone") : freeze_probe(f, e);
 	for (size_t i = f->count; i > 0 && r >= 0; i--)
 		r = freeze_one(f, i - 1, e);
 	if (r < 0)
