@@ -12,8 +12,8 @@ grep -q '^ambro:' "$scratch/group" || echo 'ambro:x:64999:' >>"$scratch/group"
 gid=$(sed -n 's/^ambro:[^:]*:\([0-9]*\):.*/\1/p' "$scratch/group")
 chmod 755 "$scratch"
 chmod 644 "$scratch/group"
-# shellcheck disable=SC2016 # for the inner shell
 unshare -m true 2>/dev/null || skip "no mount namespace of its own is to be had here (a chroot?)"
+# shellcheck disable=SC2016 # for the inner shell
 agent_start unshare -m sh -c 'mount --bind "$0" /etc/group && exec "$@"' "$scratch/group"
 
 cp "$O/ambroctl" "$scratch/ambroctl"
