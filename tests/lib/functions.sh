@@ -108,10 +108,11 @@ loop_make() {
 }
 declare -A _loops=() # device to file
 _loop_free() {
-	local pins
+	local pins file
 	pins=/sys/fs/bpf/ambro/$((0x$(stat -c %t "$1"))):$((0x$(stat -c %T "$1")))
 	# its number may be somebody else's by now
-	[[ $(losetup -nO BACK-FILE "$1" 2>/dev/null) == "${_loops[$1]}" ]] || return 0
+	file=$(losetup -nO BACK-FILE "$1" 2>/dev/null) || return 0
+	[[ ${file% (deleted)} == "${_loops[$1]}" || $file == "$scratch"/* ]] || return 0
 	partx -d "$1" 2>/dev/null
 	losetup -d "$1"
 	rm -rf "$pins" 2>/dev/null # they outlive the disk, and nobody will ask for them again
