@@ -211,6 +211,14 @@ static int bus_job_queued(struct peer *p)
 	return n > BUS_JOB_QUEUE_DEAD ? -ENOBUFS : (int)n;
 }
 
+/* May @p be told of @j, and under which path (the caller's)? 0, or -ENOBUFS and the like. */
+static int bus_job_address(struct peer *p, struct job *j, char **ret_path)
+{
+	int r = bus_job_queued(p);
+
+	return r < 0 ? r : bus_job_path(j, ret_path);
+}
+
 int bus_job_emit_progress(struct peer *p, struct job *j)
 {
 	struct capture_status *s = &j->status;
@@ -235,10 +243,7 @@ int bus_job_emit_phase(struct peer *p, struct job *j)
 	_cleanup_free_ char *path = NULL;
 	int r;
 
-	r = bus_job_queued(p);
-	if (r < 0)
-		return r;
-	r = bus_job_path(j, &path);
+	r = bus_job_address(p, j, &path);
 	if (r < 0)
 		return r;
 	return sd_bus_emit_properties_changed(p->bus, path, PEER_JOB, "Phase", NULL);
@@ -249,10 +254,7 @@ int bus_job_emit_ended(struct peer *p, struct job *j)
 	_cleanup_free_ char *path = NULL;
 	int r;
 
-	r = bus_job_queued(p);
-	if (r < 0)
-		return r;
-	r = bus_job_path(j, &path);
+	r = bus_job_address(p, j, &path);
 	if (r < 0)
 		return r;
 	/* to a peer that may no longer see the job this is the last it hears of it */

@@ -7,7 +7,8 @@
  *  3. freeze_begin()  a. note rcu_expedited in the state file, then set it
  *                     b. lock our pages in memory
  *                     c. write the deadline into the page, wake the guardian        (F1: armed)
- *                     d. for each mount, last first: state FREEZING, FIFREEZE, state FROZEN
+ *                     d. where one may lie on another: FIFREEZE and FITHAW of each alone, first first
+ *                     e. for each mount, last first: state FREEZING, FIFREEZE, state FROZEN
  *  4. the caller reads
  *  5. freeze_thaw()   a. for each frozen mount, first first: FITHAW, state THAWED
  *                     b. clear the deadline, wake the guardian
@@ -35,9 +36,8 @@
 #include "agent/guardian.h"
 #include "lib/base/io.h"
 
-#define RCU_EXPEDITED_PATH "/sys/kernel/rcu_expedited"
-#define STATE_DIR	   "/run/ambro"
-#define RCU_STATE_PATH	   STATE_DIR "/rcu_expedited"
+#define STATE_DIR      "/run/ambro"
+#define RCU_STATE_PATH STATE_DIR "/rcu_expedited"
 
 struct freeze_mount {
 	int fd;

@@ -28,8 +28,6 @@
 /* How often to look again while a file system may still become frozen behind the deadline. */
 #define GUARDIAN_AGAIN_MS 10
 
-#define RCU_EXPEDITED_PATH "/sys/kernel/rcu_expedited"
-
 int guardian_rcu_restore(void)
 {
 	return io_write_text(RCU_EXPEDITED_PATH, "0\n");

@@ -13,6 +13,9 @@
 
 #include "lib/base/err.h"
 
+/* 0 or 1: grace periods by interrupting all processors, fast and rude */
+#define RCU_EXPEDITED_PATH "/sys/kernel/rcu_expedited"
+
 #define GUARDIAN_ARGUMENT   "--guardian"
 #define GUARDIAN_MOUNTS_MAX 256
 

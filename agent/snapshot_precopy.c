@@ -11,9 +11,10 @@
  *      the medium then; whatever is put there later is written later, so it is tracked.
  *  S3. The instant is real only if (a) the file systems stood still from before the last look at the
  *      tracker until the last read was complete (F3), (b) no captured granule was marked in that time,
- *      (c) tracking is beyond doubt (T4), (d) no file system came on the disk meanwhile. Otherwise the last
- *      reading counts as not done. (e) The partitions are still those that the image tells of.
- *  S4. While frozen: only ioctl, the tracker's mapped memory, membarrier, and reads (F2).
+ *      (c) tracking is beyond doubt (T4), (d) no file system came on the disk meanwhile, (e) the partitions
+ *      are still those that the image tells of. Without (a), (b) or (d) the last reading counts as not
+ *      done; without (c) or (e) the capture fails.
+ *  S4. While frozen: only ioctl, the tracker's mapped memory and grace period, and reads (F2).
  *
  * Order of begin():  1 track  2 open era  3 freeze, thaw  4 map
  *          of next(): 5 flush  6 open era, scan  then either hand out, or
@@ -71,16 +72,24 @@ static void precopy_note_freeze(struct snapshot *s)
 		atomic_store(&s->status->freeze_us, us);
 }
 
+/* Every thaw goes through here, so that no freeze is left out of the status. */
+static int precopy_thaw(struct snapshot *s, struct err *e)
+{
+	struct precopy *p = s->state;
+	int r = freeze_thaw(p->freeze, e);
+
+	precopy_note_freeze(s);
+	return r;
+}
+
 static void precopy_end(struct snapshot *s)
 {
 	struct precopy *p = s->state;
 
 	if (!p)
 		return;
-	if (s->frozen) {
-		freeze_thaw(p->freeze, NULL);
-		precopy_note_freeze(s);
-	}
+	if (s->frozen)
+		precopy_thaw(s, NULL);
 	freeze_free(p->freeze);
 	tracker_free(p->tracker);
 	extent_set_done(&p->dirty);
@@ -171,10 +180,8 @@ static int precopy_flush(struct snapshot *s, struct err *e)
 		r = freeze_sync(p->freeze, e);
 		if (r >= 0)
 			r = precopy_stand_still(s, e);
-		if (r >= 0) {
-			r = freeze_thaw(p->freeze, e);
-			precopy_note_freeze(s);
-		}
+		if (r >= 0)
+			r = precopy_thaw(s, e);
 	}
 	return r;
 }
@@ -336,12 +343,10 @@ static int precopy_freeze(struct snapshot *s, const struct extent_set **ret, str
 		return precopy_hand_out(s, era, ret);
 	}
 	if (r < 0) {
-		freeze_thaw(p->freeze, NULL);
-		precopy_note_freeze(s);
+		precopy_thaw(s, NULL);
 		return r;
 	}
-	r = freeze_thaw(p->freeze, e);
-	precopy_note_freeze(s);
+	r = precopy_thaw(s, e);
 	if (p->attempts < ATTEMPTS_MAX)
 		return precopy_hand_out(s, era, ret);
 	return r < 0 ? err_prefix(e, "gave up after %u freezes", p->attempts)
@@ -454,7 +459,7 @@ static bool precopy_equal_texts(const char *a, const char *b)
 	return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
-/* S3 (e): is the disk divided as it was when we began, and what was swap space is no file system now? */
+/* S3 (e): is the disk divided as it was when we began, and do the same file systems lie on it? */
 static int precopy_check_layout(const struct snapshot *s, struct err *e)
 {
 	const struct disk *d = s->disk;
@@ -491,8 +496,7 @@ static int precopy_conclude(struct snapshot *s, struct err *e)
 	int r;
 
 	s->frozen = false;
-	r = freeze_thaw(p->freeze, e);
-	precopy_note_freeze(s);
+	r = precopy_thaw(s, e);
 	precopy_disarm(s);
 	pause_at("thawed");
 	if (r < 0)
