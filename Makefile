@@ -50,7 +50,14 @@ ctl_pkgs   := $(lib_pkgs) liburing libsystemd mount
 test_pkgs  := $(sort $(agent_pkgs) $(ctl_pkgs) cmocka)
 # "=" and not ":=", because `make deps` may have brought them only just now; not cmocka, which only tests need
 pkg_cflags  = $(eval pkg_cflags := $(shell $(PKG_CONFIG) --cflags $(sort $(agent_pkgs) $(ctl_pkgs))))$(pkg_cflags)
-libs_of     = $(shell $(PKG_CONFIG) --libs $(1))
+libs_of     = $(shell $(PKG_CONFIG) --libs $(1)) $(mb_libs)
+
+# multi-buffer SHA-256: packaged for this architecture only
+ifeq ($(shell uname -m),x86_64)
+own_cflags += -DHAVE_IPSEC_MB
+mb_libs    := -lIPSec_MB
+mb_debs    := libipsec-mb-dev
+endif
 
 unit_bins  := $(patsubst tests/%.c,$(O)/tests/%,$(unit_srcs))
 fuzz_bins  := $(patsubst tests/%.c,$(O)/tests/%,$(fuzz_srcs))
@@ -110,7 +117,7 @@ $(O)/agent/tracker.o: $(O)/gen/track.skel.h
 # ---- what a fresh Debian lacks ----------------------------------------------
 build_debs := gcc make pkg-config libc6-dev clang llvm bpftool libbpf-dev liburing-dev libsystemd-dev \
               libzstd-dev libssl-dev libjansson-dev libblkid-dev libfdisk-dev libmount-dev \
-              libext2fs-dev
+              libext2fs-dev $(mb_debs)
 run_debs   := partclone xfsprogs btrfs-progs dosfstools e2fsprogs fdisk util-linux
 quick_debs := jq python3 mtools
 test_debs  := $(quick_debs) libcmocka-dev zstd fio ntfs-3g f2fs-tools exfatprogs gdisk systemd \

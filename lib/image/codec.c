@@ -170,7 +170,13 @@ int codec_decompress(struct codec *c, const void *frame, size_t frame_len, void 
 
 void chunk_id_of(const void *plain, size_t len, struct chunk_id *ret)
 {
-	digest_of(&(struct iovec){ (void *)plain, len }, 1, ret->b);
+	struct {
+		char label[8];
+		le64_t len;
+	} head = { .len = le64(len) };
+
+	memcpy(head.label, AMBRO_ID_LABEL, sizeof(head.label));
+	digest_tree(&head, sizeof(head), plain, len, AMBRO_ID_LEAF, ret->b);
 }
 
 bool chunk_id_equal(const struct chunk_id *a, const struct chunk_id *b)

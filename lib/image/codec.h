@@ -43,7 +43,7 @@ ssize_t codec_compress(struct codec *c, const void *plain, size_t plain_len, voi
 int codec_decompress(struct codec *c, const void *frame, size_t frame_len, void *plain,
 		     size_t plain_len);
 
-/* SHA-256 of @plain. */
+/* The id of a chunk or a page: see AMBRO_ID_LEAF. */
 void chunk_id_of(const void *plain, size_t len, struct chunk_id *ret);
 bool chunk_id_equal(const struct chunk_id *a, const struct chunk_id *b);
 /* The first AMBRO_CHECK_SIZE bytes of SHA-256 over two pieces (a record's head and body). */

@@ -6,24 +6,35 @@
 
 #include <openssl/evp.h>
 
+#include "lib/image/digest_lanes.h"
+
 /* Set once, never changed again. */
 static EVP_MD *sha256;
 static pthread_key_t thread_key;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static void digest_context_free(void *context)
+/* A thread's own: the tree's root is in work while its leaves are. */
+struct contexts {
+	EVP_MD_CTX *piece, *root;
+};
+
+static void contexts_free(void *arg)
 {
-	EVP_MD_CTX_free(context);
+	struct contexts *c = arg;
+
+	EVP_MD_CTX_free(c->piece);
+	EVP_MD_CTX_free(c->root);
+	free(c);
 }
 
 static void digest_setup(void)
 {
 	sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
-	if (!sha256 || pthread_key_create(&thread_key, digest_context_free))
+	if (!sha256 || pthread_key_create(&thread_key, contexts_free))
 		abort();
 }
 
-static EVP_MD_CTX *digest_context_new(void)
+static EVP_MD_CTX *context_new(void)
 {
 	EVP_MD_CTX *context;
 
@@ -34,27 +45,70 @@ static EVP_MD_CTX *digest_context_new(void)
 	return context;
 }
 
-static EVP_MD_CTX *digest_thread_context(void)
+static struct contexts *contexts_of_thread(void)
 {
-	static _Thread_local EVP_MD_CTX *context;
+	static _Thread_local struct contexts *contexts;
 
-	if (!context) {
-		context = digest_context_new();
+	if (!contexts) {
+		contexts = malloc(sizeof(*contexts));
+		if (!contexts)
+			abort();
+		*contexts = (struct contexts){ context_new(), context_new() };
 		/* only for its destructor, at the thread's end */
-		if (pthread_setspecific(thread_key, context))
+		if (pthread_setspecific(thread_key, contexts))
 			abort();
 	}
-	return context;
+	return contexts;
 }
 
-void digest_of(const struct iovec *parts, size_t n, uint8_t ret[DIGEST_SIZE])
+static void context_hash(EVP_MD_CTX *context, const struct iovec *parts, size_t n,
+			 uint8_t ret[DIGEST_SIZE])
 {
-	EVP_MD_CTX *context = digest_thread_context();
 	int ok = EVP_DigestInit_ex2(context, sha256, NULL);
 
 	for (size_t i = 0; i < n; i++)
 		ok &= EVP_DigestUpdate(context, parts[i].iov_base, parts[i].iov_len);
 	ok &= EVP_DigestFinal_ex(context, ret, NULL);
+	if (!ok)
+		abort();
+}
+
+void digest_of(const struct iovec *parts, size_t n, uint8_t ret[DIGEST_SIZE])
+{
+	context_hash(contexts_of_thread()->piece, parts, n, ret);
+}
+
+/* With few leaves most lanes would run empty. */
+#define LEAVES_FOR_LANES 3u
+#define LEAVES_AT_ONCE	 64u
+
+static void digest_leaves(EVP_MD_CTX *context, const uint8_t *data, size_t len, size_t leaf,
+			  uint8_t (*ret)[DIGEST_SIZE])
+{
+	if (len > leaf * (LEAVES_FOR_LANES - 1) && digest_lanes(data, len, leaf, ret[0]))
+		return;
+	for (size_t at = 0, i = 0; at < len; at += leaf, i++) {
+		struct iovec piece = { (void *)(data + at), MIN(leaf, len - at) };
+
+		context_hash(context, &piece, 1, ret[i]);
+	}
+}
+
+void digest_tree(const void *head, size_t head_len, const void *data, size_t len, size_t leaf,
+		 uint8_t ret[DIGEST_SIZE])
+{
+	struct contexts *c = contexts_of_thread();
+	uint8_t leaves[LEAVES_AT_ONCE][DIGEST_SIZE];
+	int ok = EVP_DigestInit_ex2(c->root, sha256, NULL);
+
+	ok &= EVP_DigestUpdate(c->root, head, head_len);
+	for (size_t at = 0; at < len; at += LEAVES_AT_ONCE * leaf) {
+		const size_t n = MIN(LEAVES_AT_ONCE * leaf, len - at);
+
+		digest_leaves(c->piece, (const uint8_t *)data + at, n, leaf, leaves);
+		ok &= EVP_DigestUpdate(c->root, leaves, DIV_ROUND_UP(n, leaf) * DIGEST_SIZE);
+	}
+	ok &= EVP_DigestFinal_ex(c->root, ret, NULL);
 	if (!ok)
 		abort();
 }
@@ -69,7 +123,7 @@ struct digest *digest_new(void)
 
 	if (!d)
 		abort();
-	d->context = digest_context_new();
+	d->context = context_new();
 	if (!EVP_DigestInit_ex2(d->context, sha256, NULL))
 		abort();
 	return d;

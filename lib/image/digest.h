@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * digest - SHA-256, in one go or in pieces.
+ * digest - SHA-256, in one go, in pieces, or as a tree of two levels.
  *
  * libcrypto's algorithm is looked up once per process and its context made once per thread, because both
  * cost more than hashing a small record. Thread-safe; never fails: a process that cannot get the memory for
@@ -18,6 +18,13 @@
 
 /* Over all @n parts, one after the other. */
 void digest_of(const struct iovec *parts, size_t n, uint8_t ret[DIGEST_SIZE]);
+
+/*
+ * The SHA-256 of @head followed by the SHA-256 of each @leaf bytes (at most DIGEST_LANES_MOST_BYTES) of @data; the last
+ * leaf may be shorter. Leaves are hashed side by side where the CPU can (digest_lanes.h).
+ */
+void digest_tree(const void *head, size_t head_len, const void *data, size_t len, size_t leaf,
+		 uint8_t ret[DIGEST_SIZE]);
 
 /* In pieces. Belongs to one thread at a time. */
 struct digest;

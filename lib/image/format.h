@@ -58,7 +58,14 @@ struct ambro_record {
 };
 static_assert(sizeof(struct ambro_record) == 32, "on-disk size");
 
-#define AMBRO_ID_SIZE 32 /* SHA-256 */
+/*
+ * The id of a chunk or a page: SHA-256 over the label, the length of the plain bytes (8 bytes, little-endian) and the
+ * SHA-256 of each AMBRO_ID_LEAF bytes of them, the last leaf being what is left. Leaves can be hashed side by side: in
+ * the lanes of a vector register, on any number of cores.
+ */
+#define AMBRO_ID_SIZE  32
+#define AMBRO_ID_LEAF  ((size_t)16384)
+#define AMBRO_ID_LABEL "AMBRTREE"
 struct chunk_id {
 	uint8_t b[AMBRO_ID_SIZE];
 };

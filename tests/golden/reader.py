@@ -35,6 +35,12 @@ def sha256(data):
     return hashlib.sha256(data).digest()
 
 
+def chunk_id(data):
+    """§2: of a chunk or a page."""
+    leaves = b''.join(sha256(data[i:i + 16384]) for i in range(0, len(data), 16384))
+    return sha256(b'AMBRTREE' + struct.pack('<Q', len(data)) + leaves)
+
+
 class Zstd:
     """One frame at a time. Every frame of an image states its content size (§3 CHUNK)."""
 
@@ -131,7 +137,7 @@ class Image:
         body = self.record(MANIFEST, self.manifest_at, self.manifest_len)
         need(sha256(body) == self.manifest_sha, 'MANIFEST: not the one of the TRAILER')
         self.manifest = m = json.loads(body)
-        need(m['format'] == 1 and m['chunk_hash'] == 'sha256', 'MANIFEST: unknown format')
+        need(m['format'] == 1 and m['chunk_hash'] == 'sha256-tree16k', 'MANIFEST: unknown format')
         need(m['image_id'] == self.id.hex() and m['chunk_size'] == 1 << self.shift and
              m['disk']['size'] == self.disk_size and m['created_ns'] == self.created,
              'MANIFEST: does not agree with HEADER')
@@ -154,16 +160,16 @@ class Image:
     def chunk_len(self, region, index):
         return min(1 << self.shift, region['length'] - (index << self.shift))
 
-    def chunk(self, chunk_id, plain_len):
-        at = self.chunks.get(chunk_id)
-        need(at, f'chunk {chunk_id.hex()} is nowhere')
-        need(at.plain_len == plain_len, f'chunk {chunk_id.hex()}: wrong length')
+    def chunk(self, its_id, plain_len):
+        at = self.chunks.get(its_id)
+        need(at, f'chunk {its_id.hex()} is nowhere')
+        need(at.plain_len == plain_len, f'chunk {its_id.hex()}: wrong length')
         frame = self.bytes_at(at.offset, at.frame_len, 'chunk')
         # one zstd frame that states its size and has a checksum (RFC 8878, 3.1.1.1.1)
         need(frame[:4] == ZSTD_MAGIC and frame[4] & 0x04 and frame[4] & 0xe0 and not frame[4] & 3,
-             f'chunk {chunk_id.hex()}: not such a frame')
+             f'chunk {its_id.hex()}: not such a frame')
         plain = self.zstd.decode(frame, plain_len)
-        need(plain is not None and sha256(plain) == chunk_id, f'chunk {chunk_id.hex()} is damaged')
+        need(plain is not None and chunk_id(plain) == its_id, f'chunk {its_id.hex()} is damaged')
         return plain
 
     def page(self, page_id, level, count):
@@ -171,7 +177,7 @@ class Image:
         at = self.pages.get(page_id)
         need(at, f'page {page_id.hex()} is nowhere')
         body = self.record(PAGE, at.offset, at.frame_len)
-        need(sha256(body) == page_id and len(body) == at.plain_len, 'PAGE: damaged')
+        need(chunk_id(body) == page_id and len(body) == at.plain_len, 'PAGE: damaged')
         found_level, found_count = struct.unpack('<B3xI', body[:8])
         need(found_level == level and found_count == count, 'PAGE: not the one of this place')
         states, ids = body[8:8 + count], body[8 + count:]
@@ -207,8 +213,8 @@ class Image:
         os.ftruncate(out, 0)
         os.ftruncate(out, sum(r['length'] for r in regions))
         for r in regions:
-            for index, chunk_id in self.walk(r):
-                plain = self.chunk(chunk_id, self.chunk_len(r, index))
+            for index, its_id in self.walk(r):
+                plain = self.chunk(its_id, self.chunk_len(r, index))
                 os.pwrite(out, plain, r['start'] - base + (index << self.shift))
 
     # ---- the whole file in its own order (§1); no restore needs this ---------------------------
@@ -245,9 +251,9 @@ class Image:
         need(rank >= last.get('rank', 0), f'{NAMES[kind - 1]} is not in its place')
         last.update(rank=rank, kind=kind)
         if kind == CHUNK:
-            region, plain, index, frame_len, _, chunk_id = struct.unpack('<IIQII32s', body)
+            region, plain, index, frame_len, _, its_id = struct.unpack('<IIQII32s', body)
             frame = self.bytes_at(at + stored, frame_len, 'CHUNK')
-            need(sha256(self.zstd.decode(frame, plain) or b'') == chunk_id, 'CHUNK: wrong id')
+            need(chunk_id(self.zstd.decode(frame, plain) or b'') == its_id, 'CHUNK: wrong id')
         elif kind == RUN:
             region, state, index, count, plain, _ = struct.unpack('<IB3xQQQQ', body)
             need(state in (FREE, ZERO, BAD) and count > 0, 'RUN: wrong state or count')

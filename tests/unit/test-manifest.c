@@ -101,7 +101,7 @@ static void members_have_the_names_and_order_of_the_document(void **state)
 		      "\"created\":\"2023-11-14T22:13:20Z\",\"created_ns\":1700000000123456789,"
 		      "\"instant_ns\":9223372036854775807,\"host\":{\"hostname\":\"web-7\","));
 	assert_non_null(strstr(json, "\"strategy\":\"precopy\",\"guarantee\":\"crash-consistent\","
-				     "\"chunk_size\":1048576,\"chunk_hash\":\"sha256\",\"disk\":{"
+				     "\"chunk_size\":1048576,\"chunk_hash\":\"sha256-tree16k\",\"disk\":{"
 				     "\"path\":\"/dev/sda\","));
 	assert_non_null(strstr(json,
 			       "{\"kind\":\"gap\",\"start\":0,\"length\":1048576,"
@@ -289,8 +289,8 @@ static void what_is_no_json_object_is_refused(void **state)
 	memset(deep, '[', 200000);
 	assert_int_equal(parse(deep, 200000), -EBADMSG);
 	/* any number of regions is claimed with a few bytes each */
-	memcpy(deep, "{\"format\":1,\"chunk_hash\":\"sha256\",\"regions\":[", 45);
-	for (size_t i = 45; i < 199998; i += 2)
+	memcpy(deep, "{\"format\":1,\"chunk_hash\":\"sha256-tree16k\",\"regions\":[", 53);
+	for (size_t i = 53; i < 199998; i += 2)
 		memcpy(deep + i, "1,", 2);
 	memcpy(deep + 199997, "1]}", 3);
 	assert_int_equal(parse(deep, 200000), -EBADMSG);
