@@ -15,15 +15,17 @@
 #define CODEC_LEVEL_NO_SAMPLE 10
 
 /*
- * The sample: eight pieces of 4 KiB. 32 KiB cost a thirtieth of a 1 MiB chunk's time, and eight places
- * find what a file system puts beside each other. Level 1, because below it zstd tries no Huffman coding,
- * which is all there is to gain in text-like data such as base64.
+ * The sample is a 32nd of the chunk, in four to eight pieces: so many places find what a file system puts
+ * beside each other. Level 1, because below it zstd tries no Huffman coding, which is all there is to gain
+ * in text-like data such as base64.
  */
-#define SAMPLE_COUNT ((size_t)8)
-#define SAMPLE_LEN   ((size_t)4096)
-#define SAMPLE_LEVEL 1
+#define SAMPLE_PIECES_MIN ((size_t)4)
+#define SAMPLE_PIECES_MAX ((size_t)8)
+#define SAMPLE_PIECE_MAX  ((size_t)4096)
+#define SAMPLE_SHARE	  ((size_t)32)
+#define SAMPLE_LEVEL	  1
 /* Chunks below this are just tried. */
-#define SAMPLE_PLAIN_MIN (2 * SAMPLE_COUNT * SAMPLE_LEN)
+#define SAMPLE_PLAIN_MIN ((size_t)128 << 10)
 /* Less than 1/40 (2.5 %) saved is not worth the time, now and at each restore. */
 #define SAMPLE_GAIN_DIVISOR 40
 
@@ -105,21 +107,24 @@ static size_t codec_encode(struct codec *c, int level, const struct iovec *plain
 
 static bool codec_is_compressible(struct codec *c, const uint8_t *plain, size_t plain_len)
 {
-	uint8_t out[SAMPLE_LEN + 512];
+	const size_t pieces = plain_len / SAMPLE_PLAIN_MIN < SAMPLE_PIECES_MAX ? SAMPLE_PIECES_MIN
+									       : SAMPLE_PIECES_MAX;
+	const size_t piece = MIN(SAMPLE_PIECE_MAX, plain_len / SAMPLE_SHARE / pieces);
+	uint8_t out[SAMPLE_PIECE_MAX + 512];
 	size_t stride, sum = 0;
 
 	if (plain_len < SAMPLE_PLAIN_MIN)
 		return true;
-	stride = (plain_len - SAMPLE_LEN) / (SAMPLE_COUNT - 1);
-	for (size_t i = 0; i < SAMPLE_COUNT; i++) {
-		struct iovec in = { (void *)(plain + i * stride), SAMPLE_LEN };
+	stride = (plain_len - piece) / (pieces - 1);
+	for (size_t i = 0; i < pieces; i++) {
+		struct iovec in = { (void *)(plain + i * stride), piece };
 		size_t n = codec_encode(c, SAMPLE_LEVEL, &in, &(struct iovec){ out, sizeof(out) });
 
 		if (ZSTD_isError(n))
 			return true;
 		sum += n;
 	}
-	return sum < SAMPLE_COUNT * (SAMPLE_LEN - SAMPLE_LEN / SAMPLE_GAIN_DIVISOR);
+	return sum < pieces * (piece - piece / SAMPLE_GAIN_DIVISOR);
 }
 
 ssize_t codec_compress(struct codec *c, const void *plain, size_t plain_len, void *frame,
