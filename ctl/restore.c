@@ -6,15 +6,17 @@
  *  2. A byte reaches the target only as part of a chunk whose SHA-256 was right, or as a zero.
  *  3. A torn restore is no disk. First of all the first and the last MiB of the image's place, and the
  *     last MiB of the target, become zeros and are flushed; the HEAD (what touches the first MiB) is
- *     written last, when all else is on the medium - with `verify`, when all else was read back from there.
+ *     written when all else is on the medium - with `verify`, when all else was read back from there - and
+ *     last the FIRST of it, which has the partition table or superblock. What fails once the HEAD was begun makes the
+ *     edges zeros again.
  *
- *	begin ─► zero edges, flush ─► BODY ─► TAIL, flush ─► [read back] ─► HEAD, flush ─► [read back] ─► end
- *	             └────────────────── any error, Ctrl-C, power cut: no HEAD ──┘
+ *	begin ─► zero edges, flush ─► BODY ─► TAIL, flush ─► [read back] ─► HEAD, flush ─► FIRST, flush ─► end
+ *	             └─────────── any error, Ctrl-C, power cut: no FIRST ─────────────────────┘
  *
  *  4. Old signatures do not shine through: free space within a MiB of a region's beginning or end is
  *     zeroed, not left (restore_plan.c).
  *  5. Writes under way at the same time never overlap nor share a page: only the end of the target can be
- *     unaligned and go through the page cache, and TAIL and HEAD have one thread.
+ *     unaligned and go through the page cache, and TAIL, HEAD and FIRST have one thread.
  *  6. The first error stops all threads at their next piece, and is the one that is told.
  */
 #include "ctl/restore.h"
@@ -455,14 +457,25 @@ static int restore_discard_behind(struct restore *rs, struct err *e)
 	return 0;
 }
 
+/* It cannot be more than tried: whoever asked hears of the first error anyhow. */
+static void restore_behead(struct restore *rs)
+{
+	struct err e = { 0 };
+
+	/* what was empty is so no more */
+	rs->job->target->fresh = false;
+	(void)restore_zero_edges(rs, &e);
+}
+
 static int restore_passes(struct restore *rs, struct restore_result *ret, struct err *e)
 {
 	static const struct {
 		enum restore_part part;
 		bool verify;
 	} passes[] = {
-		{ RESTORE_BODY, false }, { RESTORE_TAIL, false }, { RESTORE_BODY, true },
-		{ RESTORE_TAIL, true },	 { RESTORE_HEAD, false }, { RESTORE_HEAD, true },
+		{ RESTORE_BODY, false },  { RESTORE_TAIL, false }, { RESTORE_BODY, true },
+		{ RESTORE_TAIL, true },	  { RESTORE_HEAD, false }, { RESTORE_HEAD, true },
+		{ RESTORE_FIRST, false }, { RESTORE_FIRST, true },
 	};
 	const struct restore_job *j = rs->job;
 	int r;
@@ -474,8 +487,11 @@ static int restore_passes(struct restore *rs, struct restore_result *ret, struct
 	if (r >= 0)
 		r = restore_discard_behind(rs, e);
 	for (size_t i = 0; i < ARRAY_SIZE(passes) && r >= 0; i++) {
-		if (!passes[i].verify || j->verify)
-			r = restore_pass(rs, passes[i].part, passes[i].verify, e);
+		if (passes[i].verify && !j->verify)
+			continue;
+		r = restore_pass(rs, passes[i].part, passes[i].verify, e);
+		if (r < 0 && (passes[i].part == RESTORE_HEAD || passes[i].part == RESTORE_FIRST))
+			restore_behead(rs);
 	}
 	return r;
 }

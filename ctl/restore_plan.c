@@ -22,6 +22,8 @@ struct restore_plan {
 	uint32_t region;
 	struct image_cursor *cursor; /* of region; NULL: not begun */
 	uint64_t next, stop;	     /* chunks of region that are left in this part */
+	uint64_t piece_max;	     /* bytes */
+	uint64_t pages;		     /* read in this part, in the regions before */
 };
 
 static const struct manifest_region *plan_region(const struct restore_plan *p)
@@ -48,6 +50,18 @@ static void plan_cut(const struct restore_plan *p, uint64_t *ret_head, uint64_t 
 	*ret_tail = MAX(tail, head);
 }
 
+/* How many of the head's chunks begin the target. */
+static uint64_t plan_first(const struct restore_plan *p)
+{
+	const struct manifest_region *g = plan_region(p);
+	uint64_t chunk = p->manifest->chunk_size, start = g->start - p->base;
+
+	if (start >= RESTORE_FIRST_BYTES)
+		return 0;
+	return MIN(DIV_ROUND_UP(RESTORE_FIRST_BYTES - start, chunk),
+		   region_chunks(g->length, chunk));
+}
+
 static int plan_enter(struct restore_plan *p, struct err *e)
 {
 	uint64_t chunk = p->manifest->chunk_size;
@@ -56,8 +70,12 @@ static int plan_enter(struct restore_plan *p, struct err *e)
 
 	plan_cut(p, &head, &tail);
 	switch (p->part) {
-	case RESTORE_HEAD:
+	case RESTORE_FIRST:
 		p->next = 0;
+		p->stop = plan_first(p);
+		break;
+	case RESTORE_HEAD:
+		p->next = plan_first(p);
 		p->stop = head;
 		break;
 	case RESTORE_TAIL:
@@ -75,6 +93,7 @@ static int plan_enter(struct restore_plan *p, struct err *e)
 
 static void plan_leave(struct restore_plan *p)
 {
+	p->pages += image_cursor_pages(p->cursor);
 	image_cursor_free(p->cursor);
 	p->cursor = NULL;
 	p->region++;
@@ -120,7 +139,7 @@ static void plan_piece(struct restore_plan *p, const struct image_run *run,
 		ret->act = RESTORE_ZERO;
 		break;
 	}
-	count = MIN(count, PIECE_MAX / chunk);
+	count = MIN(count, p->piece_max / chunk);
 	ret->offset = g->start - p->base + p->next * chunk;
 	ret->length = MIN((p->next + count) * chunk, g->length) - p->next * chunk;
 	p->next += count;
@@ -172,21 +191,39 @@ void restore_plan_begin(struct restore_plan *p, enum restore_part part)
 	p->cursor = NULL;
 	p->part = part;
 	p->region = p->first;
+	p->pages = 0;
+}
+
+static int plan_count_part(struct restore_plan *p, struct cancel *c, struct err *e)
+{
+	struct restore_item item = { 0 };
+	uint64_t chunks = 0;
+	int r;
+
+	while ((r = restore_plan_next(p, &item, e)) > 0) {
+		p->totals[item.act] += item.length;
+		if (cancel_raised(c))
+			return err_set(e, -ECANCELED, "interrupted");
+		chunks += item.act == RESTORE_DATA;
+		r = image_reader_check_use(p->reader, p->pages + image_cursor_pages(p->cursor),
+					   chunks, e);
+		if (r < 0)
+			return r;
+	}
+	return r;
 }
 
 static int plan_count(struct restore_plan *p, struct cancel *c, struct err *e)
 {
-	struct restore_item item = { 0 };
 	int r = 0;
 
+	/* exabytes of nothing are one piece */
+	p->piece_max = UINT64_MAX;
 	for (int part = 0; part < RESTORE_PARTS && r >= 0; part++) {
 		restore_plan_begin(p, (enum restore_part)part);
-		while ((r = restore_plan_next(p, &item, e)) > 0) {
-			p->totals[item.act] += item.length;
-			if (cancel_raised(c))
-				return err_set(e, -ECANCELED, "interrupted");
-		}
+		r = plan_count_part(p, c, e);
 	}
+	p->piece_max = PIECE_MAX;
 	return r;
 }
 

@@ -2,10 +2,10 @@
 /*
  * restore_plan - what is to be done to the target, piece by piece, in which order.
  *
- * A plan speaks of the whole image or of one region. Its pieces come in three parts, so that an interrupted
+ * A plan speaks of the whole image or of one region. Its pieces come in four parts, so that an interrupted
  * restore never looks like a disk: the BODY; then the TAIL, all chunks that touch the last MiB (the backup
- * partition table); and last the HEAD, all chunks that touch the first MiB (the partition table or the
- * superblock).
+ * partition table); the HEAD, all chunks that touch the first MiB; and of these last the FIRST ones, with the partition table or
+ * the superblock.
  */
 #pragma once
 
@@ -18,11 +18,14 @@
 
 /* Signatures of tables, file systems, md and LVM lie within that many bytes of a region's start or end. */
 #define RESTORE_EDGE (UINT64_C(1) << 20)
+/* Partition tables and superblocks begin before that: the last of them, btrfs', stands at 64 KiB. */
+#define RESTORE_FIRST_BYTES (UINT64_C(128) << 10)
 
 enum restore_part {
 	RESTORE_BODY,
 	RESTORE_TAIL,
 	RESTORE_HEAD,
+	RESTORE_FIRST,
 	RESTORE_PARTS,
 };
 

@@ -11,6 +11,7 @@
 
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
+#include "lib/base/text.h"
 
 int sysdev_path(dev_t device, char buf[static PATH_MAX])
 {
@@ -39,18 +40,12 @@ char *sysdev_name(dev_t device, char buf[static SYSDEV_NAME_MAX])
 
 static int sysdev_number(const char *dir, dev_t *ret)
 {
-	char path[PATH_MAX * 2], text[32], *end;
-	unsigned long high, low;
+	char path[PATH_MAX * 2], text[32];
 
 	snprintf(path, sizeof(path), "%s/dev", dir);
 	if (io_read_line(path, text, sizeof(text)) <= 0)
 		return -ENOENT;
-	high = strtoul(text, &end, 10);
-	if (*end != ':')
-		return -EINVAL;
-	low = strtoul(end + 1, &end, 10);
-	*ret = makedev((unsigned int)high, (unsigned int)low);
-	return 0;
+	return text_device(text, ret);
 }
 
 static int sysdev_u64(const char *dir, const char *attribute, uint64_t *ret)

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "lib/base/text.h"
 
+#include <errno.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 
 int text_utf8_length(const char *text)
 {
@@ -55,4 +57,62 @@ char *text_clean(const char *text, bool printable, char *buf, size_t size)
 	}
 	buf[at] = '\0';
 	return buf;
+}
+
+/* 0 … 255, or -1 when no escape begins there. */
+static int text_escape(const char *text)
+{
+	int value = 0;
+
+	if (text[0] != '\\' || text[1] > '3')
+		return -1;
+	for (int i = 1; i < 4; i++) {
+		if (text[i] < '0' || text[i] > '7')
+			return -1;
+		value = value * 8 + (text[i] - '0');
+	}
+	return value;
+}
+
+void text_unescape(char *text)
+{
+	char *to = text;
+
+	for (const char *from = text; *from; to++) {
+		int c = text_escape(from);
+
+		if (c > 0) {
+			*to = (char)(uint8_t)c;
+			from += 4;
+		} else {
+			*to = *from++;
+		}
+	}
+	*to = '\0';
+}
+
+/* Moves @at behind the number. */
+static int text_u32(const char **at, unsigned int *ret)
+{
+	const char *p = *at;
+	uint64_t v = 0;
+
+	while (*p >= '0' && *p <= '9' && v <= UINT32_MAX)
+		v = v * 10 + (unsigned int)(*p++ - '0');
+	if (p == *at || v > UINT32_MAX)
+		return -EINVAL;
+	*at = p;
+	*ret = (unsigned int)v;
+	return 0;
+}
+
+int text_device(const char *text, dev_t *ret)
+{
+	unsigned int major_number, minor_number;
+
+	if (text_u32(&text, &major_number) < 0 || *text++ != ':' ||
+	    text_u32(&text, &minor_number) < 0 || *text)
+		return -EINVAL;
+	*ret = makedev(major_number, minor_number);
+	return 0;
 }

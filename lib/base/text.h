@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 /*
  * Length in bytes of the UTF-8 character that @text begins with (1 … 4), 0 at the end, -1 when it is not
@@ -18,3 +19,7 @@ int text_utf8_length(const char *text);
  * Returns @buf.
  */
 char *text_clean(const char *text, bool printable, char *buf, size_t size);
+/* Octal escapes ("\040", always three digits), with which the kernel writes blanks in paths, become bytes; in place. */
+void text_unescape(char *text);
+/* A device number as sysfs writes it, "MAJOR:MINOR" and nothing more. Returns 0 or -EINVAL. */
+int text_device(const char *text, dev_t *ret);

@@ -2,7 +2,9 @@
 #include "lib/image/digest.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <openssl/evp.h>
 
@@ -11,7 +13,8 @@
 /* Set once, never changed again. */
 static EVP_MD *sha256;
 static pthread_key_t thread_key;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static bool lanes;
+static pthread_once_t once = PTHREAD_ONCE_INIT, lanes_once = PTHREAD_ONCE_INIT;
 
 /* A thread's own: the tree's root is in work while its leaves are. */
 struct contexts {
@@ -78,6 +81,42 @@ void digest_of(const struct iovec *parts, size_t n, uint8_t ret[DIGEST_SIZE])
 	context_hash(contexts_of_thread()->piece, parts, n, ret);
 }
 
+/* Full pieces, a short one, and more than any machine has lanes; patterns that tell the lanes apart. */
+#define TRIAL_PIECE  192u
+#define TRIAL_PIECES 37u
+
+/* A library's vector code decides on what is written to disks: it must agree with libcrypto first. */
+static bool lanes_agree(void)
+{
+	uint8_t data[TRIAL_PIECE * TRIAL_PIECES - 5], found[TRIAL_PIECES][DIGEST_SIZE];
+	uint8_t expected[DIGEST_SIZE];
+
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)(i * 7 + i / TRIAL_PIECE);
+	if (!digest_lanes(data, sizeof(data), TRIAL_PIECE, found[0]))
+		return false;
+	for (size_t i = 0; i < TRIAL_PIECES; i++) {
+		const size_t at = i * TRIAL_PIECE;
+		const size_t n = MIN((size_t)TRIAL_PIECE, sizeof(data) - at);
+
+		digest_of(&(struct iovec){ data + at, n }, 1, expected);
+		if (memcmp(expected, found[i], DIGEST_SIZE) != 0)
+			return false;
+	}
+	return true;
+}
+
+static void lanes_setup(void)
+{
+	lanes = digest_lanes_pay() && lanes_agree();
+}
+
+static bool lanes_usable(void)
+{
+	pthread_once(&lanes_once, lanes_setup);
+	return lanes;
+}
+
 /* With few leaves most lanes would run empty. */
 #define LEAVES_FOR_LANES 3u
 #define LEAVES_AT_ONCE	 64u
@@ -85,7 +124,8 @@ void digest_of(const struct iovec *parts, size_t n, uint8_t ret[DIGEST_SIZE])
 static void digest_leaves(EVP_MD_CTX *context, const uint8_t *data, size_t len, size_t leaf,
 			  uint8_t (*ret)[DIGEST_SIZE])
 {
-	if (len > leaf * (LEAVES_FOR_LANES - 1) && digest_lanes(data, len, leaf, ret[0]))
+	if (len > leaf * (LEAVES_FOR_LANES - 1) && lanes_usable() &&
+	    digest_lanes(data, len, leaf, ret[0]))
 		return;
 	for (size_t at = 0, i = 0; at < len; at += leaf, i++) {
 		struct iovec piece = { (void *)(data + at), MIN(leaf, len - at) };

@@ -13,6 +13,8 @@
 
 /* Seek table entries read at once. */
 #define ENTRIES 4096u
+/* Read at once where little is wanted: a record, and the beginning of the frame behind it. */
+#define WINDOW_BYTES 512u
 
 struct walk {
 	const struct framing *f;
@@ -26,6 +28,9 @@ struct walk {
 		run_plain; /* bytes of a run's frames, and of its zeros, still to come */
 	uint8_t *buffer, *zeros;
 	size_t buffer_size;
+	uint8_t window[WINDOW_BYTES];
+	uint64_t window_at;
+	size_t window_len;
 };
 
 static int walk_bad(const struct walk *w, struct err *e, const char *what)
@@ -34,13 +39,31 @@ static int walk_bad(const struct walk *w, struct err *e, const char *what)
 		       what, w->frame, w->offset);
 }
 
-static int walk_read(const struct walk *w, void *buf, size_t len, uint64_t offset, struct err *e)
+static int walk_pread(const struct walk *w, void *buf, size_t len, uint64_t offset, struct err *e)
 {
 	int r = io_pread_all(w->f->fd, buf, len, offset);
 
 	if (r == -ENODATA)
 		return walk_bad(w, e, "the image ends too early");
 	return r < 0 ? err_set_errno(e, r, "cannot read the image at byte %" PRIu64, offset) : 0;
+}
+
+static int walk_read(struct walk *w, void *buf, size_t len, uint64_t offset, struct err *e)
+{
+	if (len > sizeof(w->window) || offset > w->f->table_offset ||
+	    len > w->f->table_offset - offset)
+		return walk_pread(w, buf, len, offset, e);
+	if (offset < w->window_at || offset + len > w->window_at + w->window_len) {
+		size_t n = MIN(sizeof(w->window), w->f->table_offset - offset);
+		int r = walk_pread(w, w->window, n, offset, e);
+
+		w->window_len = r < 0 ? 0 : n;
+		w->window_at = offset;
+		if (r < 0)
+			return r;
+	}
+	memcpy(buf, w->window + (offset - w->window_at), len);
+	return 0;
 }
 
 static int walk_buffer(struct walk *w, size_t len, struct err *e)

@@ -9,15 +9,21 @@
 
 #include "lib/image/record.h"
 
-/* Sorted instead of the locations, which are three times as large. */
-struct key {
-	uint64_t prefix; /* the id's first bytes as a number */
-	const struct ambro_location *location;
-};
+/* Locations of a bucket on average; ids are hashes, so nearly all buckets are about as full. */
+#define BUCKET_SHIFT 2
+/* A fuller one (the same content many times over, or an image made to be slow) is sorted and searched. */
+#define BUCKET_SORTED 32u
 
+/*
+ * Numbers of locations by the first bits of their ids, in buckets: two looks into memory find one, and no
+ * sorting of millions is needed. In each bucket in the file's order, or in that of ids and then the file's.
+ */
 struct group {
-	struct key *keys; /* in order of id */
+	const struct ambro_location *locations; /* as in the file */
 	size_t count;
+	unsigned int bits;
+	uint32_t *starts; /* of each bucket in `order`, and the end of the last */
+	uint32_t *order;
 };
 
 struct image_index {
@@ -26,26 +32,21 @@ struct image_index {
 	uint32_t frame_max;
 };
 
-static uint64_t id_prefix(const struct chunk_id *id)
+static size_t group_bucket(const struct group *g, const struct chunk_id *id)
 {
 	uint64_t v;
 
 	memcpy(&v, id->b, sizeof(v));
-	return be64toh(v);
+	return g->bits ? be64toh(v) >> (64 - g->bits) : 0;
 }
 
-static int key_compare(const void *a, const void *b)
+static int order_compare(const void *a, const void *b, void *arg)
 {
-	const struct key *x = a, *y = b;
-	int order;
+	const struct group *g = arg;
+	const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+	int order = memcmp(g->locations[x].id.b, g->locations[y].id.b, AMBRO_ID_SIZE);
 
-	if (x->prefix != y->prefix)
-		return x->prefix < y->prefix ? -1 : 1;
-	order = memcmp(x->location->id.b, y->location->id.b, AMBRO_ID_SIZE);
-	if (order)
-		return order;
-	/* of the same content the first in the file */
-	return (x->location > y->location) - (x->location < y->location);
+	return order ? order : (x > y) - (x < y);
 }
 
 /* What a location of a group has to be. */
@@ -81,24 +82,60 @@ static int location_check(const struct ambro_location *l, const struct limits *l
 	return 0;
 }
 
+static void group_done(struct group *g)
+{
+	free(g->starts);
+	free(g->order);
+}
+
+/* Counts, then places, then sorts what is too full to be searched as it is. */
+static int group_fill(struct group *g)
+{
+	size_t buckets;
+
+	while (g->count >> BUCKET_SHIFT >> g->bits)
+		g->bits++;
+	buckets = (size_t)1 << g->bits;
+	g->starts = calloc(buckets + 1, sizeof(*g->starts));
+	g->order = calloc(MAX(g->count, (size_t)1), sizeof(*g->order));
+	if (!g->starts || !g->order)
+		return -ENOMEM;
+	for (size_t i = 0; i < g->count; i++)
+		g->starts[group_bucket(g, &g->locations[i].id)]++;
+	for (size_t i = 0, sum = 0; i <= buckets; i++) {
+		sum += g->starts[i];
+		g->starts[i] = (uint32_t)sum;
+	}
+	/* backwards from each bucket's end, which so becomes its start */
+	for (size_t i = g->count; i-- > 0;)
+		g->order[--g->starts[group_bucket(g, &g->locations[i].id)]] = (uint32_t)i;
+	for (size_t i = 0; i < buckets; i++) {
+		const uint32_t n = g->starts[i + 1] - g->starts[i];
+
+		if (n > BUCKET_SORTED)
+			qsort_r(g->order + g->starts[i], n, sizeof(*g->order), order_compare, g);
+	}
+	return 0;
+}
+
 static int group_load(struct group *g, const struct ambro_location *locations, uint64_t count,
 		      const struct limits *limits, struct err *e)
 {
 	uint64_t at = limits->within.offset;
 
-	g->keys = calloc(MAX(count, UINT64_C(1)), sizeof(*g->keys));
-	if (!g->keys)
-		return err_oom(e);
-	g->count = count;
+	if (count > UINT32_MAX) {
+		return err_set(e, -EBADMSG, "the index says %" PRIu64 " %ss, which cannot be",
+			       count, limits->what);
+	}
 	for (uint64_t i = 0; i < count; i++) {
 		int r = location_check(&locations[i], limits, &at, e);
 
 		if (r < 0)
 			return r;
-		g->keys[i] = (struct key){ id_prefix(&locations[i].id), &locations[i] };
 	}
-	qsort(g->keys, g->count, sizeof(*g->keys), key_compare);
-	return 0;
+	g->locations = locations;
+	g->count = count;
+	return group_fill(g) < 0 ? err_oom(e) : 0;
 }
 
 int image_index_new(void *body, size_t len, const struct image_span *within, uint64_t chunk_size,
@@ -149,32 +186,47 @@ void image_index_free(struct image_index *x)
 {
 	if (!x)
 		return;
-	free(x->chunks.keys);
-	free(x->pages.keys);
+	group_done(&x->chunks);
+	group_done(&x->pages);
 	free(x->body);
 	free(x);
 }
 
-static int group_find(const struct group *g, const struct chunk_id *id, struct image_place *ret)
+/* The first in the file, or NULL. */
+static const struct ambro_location *group_find(const struct group *g, const struct chunk_id *id)
 {
-	const uint64_t prefix = id_prefix(id);
-	size_t low = 0, high = g->count;
-	const struct ambro_location *l;
+	const size_t bucket = group_bucket(g, id);
+	uint32_t low = g->starts[bucket], high = g->starts[bucket + 1];
 
-	while (low < high) {
-		size_t mid = low + (high - low) / 2;
-		const struct key *k = &g->keys[mid];
+	if (high - low > BUCKET_SORTED) {
+		const uint32_t end = high;
 
-		if (k->prefix < prefix ||
-		    (k->prefix == prefix && memcmp(k->location->id.b, id->b, AMBRO_ID_SIZE) < 0)) {
-			low = mid + 1;
-		} else {
-			high = mid;
+		while (low < high) {
+			const uint32_t mid = low + (high - low) / 2;
+
+			if (memcmp(g->locations[g->order[mid]].id.b, id->b, AMBRO_ID_SIZE) < 0) {
+				low = mid + 1;
+			} else {
+				high = mid;
+			}
 		}
+		high = MIN(low + 1, end);
 	}
-	if (low == g->count || memcmp(g->keys[low].location->id.b, id->b, AMBRO_ID_SIZE) != 0)
+	for (; low < high; low++) {
+		const struct ambro_location *l = &g->locations[g->order[low]];
+
+		if (memcmp(l->id.b, id->b, AMBRO_ID_SIZE) == 0)
+			return l;
+	}
+	return NULL;
+}
+
+static int group_place(const struct group *g, const struct chunk_id *id, struct image_place *ret)
+{
+	const struct ambro_location *l = group_find(g, id);
+
+	if (!l)
 		return -ENOENT;
-	l = g->keys[low].location;
 	*ret = (struct image_place){ le64_get(l->offset), le32_get(l->frame_len),
 				     le32_get(l->plain_len) };
 	return 0;
@@ -183,13 +235,29 @@ static int group_find(const struct group *g, const struct chunk_id *id, struct i
 int image_index_chunk(const struct image_index *x, const struct chunk_id *id,
 		      struct image_place *ret)
 {
-	return group_find(&x->chunks, id, ret);
+	return group_place(&x->chunks, id, ret);
 }
 
 int image_index_page(const struct image_index *x, const struct chunk_id *id,
 		     struct image_place *ret)
 {
-	return group_find(&x->pages, id, ret);
+	return group_place(&x->pages, id, ret);
+}
+
+int image_index_check_use(const struct image_index *x, uint64_t pages, uint64_t chunks,
+			  struct err *e)
+{
+	if (pages > x->pages.count) {
+		return err_set(e, -EBADMSG,
+			       "the hash trees name more pages than the %zu of the INDEX",
+			       x->pages.count);
+	}
+	if (chunks > x->chunks.count) {
+		return err_set(e, -EBADMSG,
+			       "the hash trees name more chunks than the %zu of the INDEX",
+			       x->chunks.count);
+	}
+	return 0;
 }
 
 uint32_t image_index_frame_max(const struct image_index *x)

@@ -2,7 +2,9 @@
 /*
  * image_index - an INDEX in memory: from an id to its place in the file.
  *
- * Takes 64 bytes per location. Immutable once made, so any number of threads may look things up.
+ * Takes at most 54 bytes per location: its 48 in the file, 4 for its place in a bucket, 2 for the bucket. What is
+ * in memory was in the file, so a count alone cannot make it large. Immutable once made, so any number of threads
+ * may look things up.
  */
 #pragma once
 
@@ -41,5 +43,8 @@ int image_index_chunk(const struct image_index *x, const struct chunk_id *id,
 		      struct image_place *ret);
 int image_index_page(const struct image_index *x, const struct chunk_id *id,
 		     struct image_place *ret);
+/* -EBADMSG and words when that is more than it names. */
+int image_index_check_use(const struct image_index *x, uint64_t pages, uint64_t chunks,
+			  struct err *e);
 /* The longest frame of a chunk. */
 uint32_t image_index_frame_max(const struct image_index *x);

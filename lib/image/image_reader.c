@@ -377,6 +377,7 @@ struct image_cursor {
 	uint64_t chunks;
 	unsigned int depth;
 	uint64_t lost_end; /* first chunk behind what is being looked for */
+	uint64_t pages;	   /* read */
 	struct cursor_level *levels[DEPTH_MAX];
 };
 
@@ -446,6 +447,7 @@ static int cursor_load(struct image_cursor *c, unsigned int level, uint64_t numb
 		return 0;
 	if (image_index_page(c->reader->index, id, &place) < 0)
 		return err_set(e, -EBADMSG, "the index does not know the page");
+	c->pages++;
 	at = (struct image_span){ place.offset, place.frame_len };
 	n = reader_record(c->reader, AMBRO_RECORD_PAGE, "PAGE", &at, &body, e);
 	if (n < 0)
@@ -535,6 +537,17 @@ int image_cursor_at(struct image_cursor *c, uint64_t index, struct image_run *re
 		return n;
 	}
 	return 1;
+}
+
+uint64_t image_cursor_pages(const struct image_cursor *c)
+{
+	return c->pages;
+}
+
+int image_reader_check_use(const struct image_reader *r, uint64_t pages, uint64_t chunks,
+			   struct err *e)
+{
+	return image_index_check_use(r->index, pages, chunks, e);
 }
 
 uint64_t image_cursor_lost_end(const struct image_cursor *c)

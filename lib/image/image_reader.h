@@ -6,6 +6,10 @@
  * hash tree from its roots, each chunk's SHA-256. Hostile input is safe: sizes are held against the
  * file's before anything is allocated.
  *
+ * Memory: the INDEX and an eighth of it (at most 54 bytes for each chunk with data and each page: 57 MB for 1 TiB of
+ * data in chunks of 1 MiB), the manifest, and for each cursor one page for each level of the tree, at most 4 of
+ * 145 KiB. It does not depend on the disk's size.
+ *
  * After image_reader_open() all calls are thread-safe and may run at the same time; reads block.
  */
 #pragma once
@@ -57,6 +61,15 @@ int image_cursor_new(const struct image_reader *r, uint32_t region, struct image
 void image_cursor_free(struct image_cursor *c);
 DEFINE_CLEANUP(struct image_cursor, image_cursor_free);
 int image_cursor_at(struct image_cursor *c, uint64_t index, struct image_run *ret, struct err *e);
+/* Pages that it has read so far. */
+uint64_t image_cursor_pages(const struct image_cursor *c);
+/*
+ * For who walks all trees from end to end and has met @pages and @chunks (with data) so far: -EBADMSG and words when
+ * that is more than the INDEX names. A page may be named by 4096 others, each of them by 4096, and so on: without this
+ * limit a file of some MiB keeps a reader busy for years.
+ */
+int image_reader_check_use(const struct image_reader *r, uint64_t pages, uint64_t chunks,
+			   struct err *e);
 /* After image_cursor_at() failed: the first chunk behind those that are lost by what it could not find. */
 uint64_t image_cursor_lost_end(const struct image_cursor *c);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <jansson.h>
@@ -11,6 +12,11 @@
 
 /* The id of the root page alone is longer. */
 #define REGION_TEXT_MIN 64
+/* What FORMAT.md lets a reader refuse. */
+#define REGIONS_MAX 65536
+/* No disk has others, and tools that are given one take memory for it. */
+#define SECTOR_MIN 512
+#define SECTOR_MAX 65536
 
 /* Strings from the file in messages are cut to this: they may be of any length. */
 #define QUOTED "%.40s"
@@ -234,6 +240,35 @@ static int manifest_check_regions(const struct manifest *m, struct err *e)
 	return 0;
 }
 
+static int number_compare(const void *a, const void *b)
+{
+	const unsigned int *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+/* A partition is asked for by its number, so there is one of each. */
+static int manifest_check_partitions(const struct manifest *m, struct err *e)
+{
+	_cleanup_free_ unsigned int *numbers = calloc(m->n_regions + 1, sizeof(*numbers));
+	size_t n = 0;
+
+	if (!numbers)
+		return err_oom(e);
+	for (size_t i = 0; i < m->n_regions; i++) {
+		if (m->regions[i].partition)
+			numbers[n++] = m->regions[i].partition;
+	}
+	qsort(numbers, n, sizeof(*numbers), number_compare);
+	for (size_t i = 1; i < n; i++) {
+		if (numbers[i] == numbers[i - 1]) {
+			return err_set(e, -EBADMSG, "the manifest has the partition %u twice",
+				       numbers[i]);
+		}
+	}
+	return 0;
+}
+
 static int get_bad(json_t *root, struct manifest *m, struct err *e)
 {
 	json_t *list = json_object_get(root, "bad");
@@ -271,7 +306,8 @@ static int manifest_check_sizes(const struct manifest *m, struct err *e)
 			       " bytes, which cannot be",
 			       m->chunk_size);
 	}
-	if (!m->logical_sector || m->logical_sector & (m->logical_sector - 1)) {
+	if (m->logical_sector < SECTOR_MIN || m->logical_sector > SECTOR_MAX ||
+	    m->logical_sector & (m->logical_sector - 1)) {
 		return err_set(e, -EBADMSG,
 			       "the manifest says a sector of %" PRIu32 " bytes, which cannot be",
 			       m->logical_sector);
@@ -304,6 +340,8 @@ static int get_manifest(json_t *root, struct manifest *m, struct err *e)
 	}
 	if (r >= 0)
 		r = manifest_check_regions(m, e);
+	if (r >= 0)
+		r = manifest_check_partitions(m, e);
 	if (r >= 0)
 		r = get_bad(root, m, e);
 	if (r >= 0)
@@ -362,7 +400,8 @@ int manifest_from_json(const char *text, size_t len, struct manifest **ret, stru
 	regions = json_object_get(root, "regions");
 	if (!json_array_size(regions))
 		return err_set(e, -EBADMSG, "the manifest has no regions");
-	if (json_array_size(regions) > len / REGION_TEXT_MIN)
+	if (json_array_size(regions) > len / REGION_TEXT_MIN ||
+	    json_array_size(regions) > REGIONS_MAX)
 		return err_set(e, -EBADMSG, "the manifest's regions are not regions");
 	r = manifest_new(json_array_size(regions), &m);
 	if (r < 0)

@@ -31,6 +31,7 @@ struct verify {
 	void *ctx;
 	uint64_t total; /* estimate */
 	struct queue queue;
+	uint64_t pages, data_met;  /* by the thread that walks the trees */
 	atomic_uint_fast64_t done; /* bytes of data */
 	atomic_int fatal;	   /* negative errno that is no damage */
 
@@ -128,6 +129,19 @@ static int verify_push(struct verify *v, const struct work *w)
 	return r;
 }
 
+/* The walk may go on? Otherwise all from @w on is damaged. */
+static bool verify_in_bounds(struct verify *v, const struct image_cursor *cursor,
+			     const struct work *w, uint64_t chunks)
+{
+	struct err e = { 0 };
+	int r = image_reader_check_use(v->reader, v->pages + image_cursor_pages(cursor),
+				       v->data_met, &e);
+
+	if (r < 0)
+		verify_failed(v, w, chunks - w->run.index, r, &e);
+	return r >= 0;
+}
+
 static int verify_region(struct verify *v, uint32_t region)
 {
 	const struct manifest_region *m = &v->manifest->regions[region];
@@ -147,8 +161,11 @@ static int verify_region(struct verify *v, uint32_t region)
 		if (atomic_load(&v->fatal))
 			return atomic_load(&v->fatal);
 		r = image_cursor_at(cursor, at, &w.run, &e);
+		w.run.index = at;
+		v->data_met += r >= 0 && w.run.state == CHUNK_DATA;
+		if (!verify_in_bounds(v, cursor, &w, chunks))
+			break;
 		if (r < 0) {
-			w.run.index = at;
 			at = image_cursor_lost_end(cursor);
 			verify_failed(v, &w, at - w.run.index, r, &e);
 			continue;
@@ -161,6 +178,7 @@ static int verify_region(struct verify *v, uint32_t region)
 			return r;
 		verify_report(v);
 	}
+	v->pages += image_cursor_pages(cursor);
 	return 0;
 }
 

@@ -44,6 +44,24 @@ else
 	say "note: no swap to be had here"
 fi
 
+# a file that is swapped on
+truncate -s 32M "$scratch/swapdisk"
+loop_make "$scratch/swapdisk"
+fs_make ext4 "$loop"
+mount_at "$loop" "$scratch/swapmnt"
+dd if=/dev/zero of="$scratch/swapmnt/swap file" bs=1M count=8 status=none
+chmod 600 "$scratch/swapmnt/swap file"
+mkswap -q "$scratch/swapmnt/swap file"
+swapfile_off() { swapoff "$scratch/swapmnt/swap file" 2>/dev/null || :; }
+cleanup swapfile_off
+if swapon --priority 0 "$scratch/swapmnt/swap file"; then
+	refused "in use as swap" "$scratch/swapmnt/swap file"
+	swapfile_off
+else
+	say "note: no swap to be had here"
+fi
+umount_at "$scratch/swapmnt"
+
 loop_make "${disk}p1"
 refused "is what $loop stands on" "${disk}p1"
 refused "is what $loop stands on" "$disk"
@@ -53,7 +71,7 @@ _loop_free "$loop" || :
 
 hold() {
 	python3 -c 'import os, sys, time
-os.open(sys.argv[1], os.O_RDONLY | os.O_EXCL); print("held", flush=True); time.sleep(60)' "$1" >"$scratch/held" &
+os.open(sys.argv[1], os.O_RDONLY | os.O_EXCL); print("held", flush=True); time.sleep(600)' "$1" >"$scratch/held" &
 	holder=$!
 	cleanup _stop_quietly $holder
 	wait_for 10 grep -q held "$scratch/held"

@@ -100,9 +100,10 @@ static void members_have_the_names_and_order_of_the_document(void **state)
 		      "\"image_id\":\"0001020304050607f8f9fafbfcfdfeff\","
 		      "\"created\":\"2023-11-14T22:13:20Z\",\"created_ns\":1700000000123456789,"
 		      "\"instant_ns\":9223372036854775807,\"host\":{\"hostname\":\"web-7\","));
-	assert_non_null(strstr(json, "\"strategy\":\"precopy\",\"guarantee\":\"crash-consistent\","
-				     "\"chunk_size\":1048576,\"chunk_hash\":\"sha256-tree16k\",\"disk\":{"
-				     "\"path\":\"/dev/sda\","));
+	assert_non_null(strstr(json,
+			       "\"strategy\":\"precopy\",\"guarantee\":\"crash-consistent\","
+			       "\"chunk_size\":1048576,\"chunk_hash\":\"sha256-tree16k\",\"disk\":{"
+			       "\"path\":\"/dev/sda\","));
 	assert_non_null(strstr(json,
 			       "{\"kind\":\"gap\",\"start\":0,\"length\":1048576,"
 			       "\"content\":\"edges\",\"used\":0,\"depth\":1,\"root\":\"0000"));

@@ -39,11 +39,13 @@ static void walk(struct restore_plan *p, uint8_t *seen, uint8_t *act)
 	for (int part = 0; part < RESTORE_PARTS; part++) {
 		restore_plan_begin(p, (enum restore_part)part);
 		while (restore_plan_next(p, &item, NULL) > 0) {
+			bool first = item.offset < RESTORE_FIRST_BYTES;
 			bool head = item.offset < RESTORE_EDGE;
 			bool tail = item.offset + item.length + RESTORE_EDGE > size;
 
 			assert_true(item.length > 0 && item.offset + item.length <= size);
-			assert_int_equal(part, head   ? RESTORE_HEAD
+			assert_int_equal(part, first  ? RESTORE_FIRST
+					       : head ? RESTORE_HEAD
 					       : tail ? RESTORE_TAIL
 						      : RESTORE_BODY);
 			for (uint64_t k = item.offset / 1024;

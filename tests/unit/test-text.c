@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <sys/sysmacros.h>
 
 #include <cmocka.h>
 
@@ -55,6 +58,50 @@ static void a_cut_is_between_characters(void **state)
 	expect("abc", true, 1, "");
 }
 
+static void expect_unescaped(const char *escaped, const char *want)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "%s", escaped);
+	text_unescape(text);
+	assert_string_equal(text, want);
+}
+
+static void octal_escapes_become_bytes(void **state)
+{
+	(void)state;
+	expect_unescaped("/swap\\040file\\134", "/swap file\\");
+	expect_unescaped("\\303\\251", "\303\251");
+	expect_unescaped("", "");
+}
+
+static void what_is_no_whole_escape_stays(void **state)
+{
+	(void)state;
+	expect_unescaped("a\\", "a\\");
+	expect_unescaped("a\\4", "a\\4");
+	expect_unescaped("a\\04", "a\\04");
+	expect_unescaped("\\ 40\\+40\\480", "\\ 40\\+40\\480");
+	/* a path has no NUL, and one byte has no more than 255 */
+	expect_unescaped("\\000\\400", "\\000\\400");
+}
+
+static void a_device_number_is_two_numbers_and_nothing_more(void **state)
+{
+	static const char *const bad[] = {
+		"",	"8",	"8:",	":1",  "8:1 ",	       "8:1:2",
+		" 8:1", "+8:1", "8:-1", "a:b", "8:4294967296", "99999999999999999999:1"
+	};
+	dev_t dev;
+
+	(void)state;
+	assert_int_equal(text_device("8:17", &dev), 0);
+	assert_true(dev == makedev(8, 17));
+	assert_int_equal(text_device("0:4294967295", &dev), 0);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_int_equal(text_device(bad[i], &dev), -EINVAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -62,6 +109,9 @@ int main(void)
 		cmocka_unit_test(broken_utf8_is_replaced_byte_by_byte),
 		cmocka_unit_test(controls_are_replaced_for_a_terminal_only),
 		cmocka_unit_test(a_cut_is_between_characters),
+		cmocka_unit_test(octal_escapes_become_bytes),
+		cmocka_unit_test(what_is_no_whole_escape_stays),
+		cmocka_unit_test(a_device_number_is_two_numbers_and_nothing_more),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
