@@ -19,11 +19,18 @@ struct eras {
 		*cells; /* a multiple of ERAS_PAGE of them, those behind the disk's end are 0 */
 	uint64_t size;	/* of the disk, bytes */
 	unsigned int granule_shift;
+	/*
+	 * The latest era in each ERAS_PAGE of cells, or NULL: not known. May for a moment be behind its cells; what
+	 * it then hides was not marked yet when the call began.
+	 */
+	const uint32_t *pages;
 };
 
 #define ERAS_PAGE 1024 /* cells looked at in one go: 4 KiB */
 
 /* Add what was written in era @since (at least 1) or later. 0 or -ENOMEM. */
 int eras_scan(const struct eras *eras, uint32_t since, struct extent_set *ret);
+/* The same without allocating: -ENOBUFS when there is no room in @ret. */
+int eras_scan_fixed(const struct eras *eras, uint32_t since, struct extent_set *ret);
 /* Was anything of [start, start + length) written in era @since or later? */
 bool eras_touched(const struct eras *eras, uint32_t since, uint64_t start, uint64_t length);

@@ -92,6 +92,7 @@ static int offline_next(struct snapshot *s, const struct extent_set **ret, struc
 
 const struct snapshot_ops snapshot_offline = {
 	.name = "offline",
+	.one_pass = true,
 	.begin = offline_begin,
 	.next = offline_next,
 	.end = offline_end,

@@ -17,7 +17,9 @@
  * then, and whoever reads afterwards (as T3 says) gets that data; the cell still has era B - 1,
  * which is A or later, so the granule is read. If it was a mark of submission, the mark of
  * completion is still to come: either also before the return, see above, or after it, with era B
- * and nobody left who could lower it.
+ * and nobody left who could lower it. The latest era of a page of granules, which spares a look at them, is
+ * marked in the same way right after the granule's, by a program that ends before the same grace period does,
+ * so all of this holds for it too.
  *
  * What is in flight when the programs are attached: a request is seen whole at its completion. A
  * bio of a disk without requests is not, so the whole disk counts as written in the era of that
@@ -78,10 +80,16 @@ static bool hook_wanted(int hook, const struct track_identity *id)
 	return track_identity_hooks(id) & 1U << hook;
 }
 
-/* Entries of the array map. */
+/* Entries of the array map that hold granules. */
 static uint32_t identity_pages(const struct track_identity *id)
 {
 	return (uint32_t)DIV_ROUND_UP(id->size, (uint64_t)TRACK_PAGE_ERAS << TRACKER_GRANULE_SHIFT);
+}
+
+/* All of them: behind these, the latest era of each. */
+static uint32_t identity_entries(const struct track_identity *id)
+{
+	return identity_pages(id) + DIV_ROUND_UP(identity_pages(id), (uint32_t)TRACK_PAGE_ERAS);
 }
 
 /*
@@ -210,10 +218,11 @@ static int pins_open(struct tracker *t, const struct track_identity *id)
 		return -ESTALE;
 	t->eras = (struct eras){ .size = id->size, .granule_shift = TRACKER_GRANULE_SHIFT };
 	t->eras.cells =
-		pin_map(t->disk, "eras", TRACK_PAGE_ERAS * sizeof(uint32_t), identity_pages(id));
+		pin_map(t->disk, "eras", TRACK_PAGE_ERAS * sizeof(uint32_t), identity_entries(id));
 	if (!t->eras.cells)
 		return -ESTALE;
-	t->eras_bytes = (size_t)identity_pages(id) * TRACK_PAGE_ERAS * sizeof(uint32_t);
+	t->eras.pages = t->eras.cells + (size_t)identity_pages(id) * TRACK_PAGE_ERAS;
+	t->eras_bytes = (size_t)identity_entries(id) * TRACK_PAGE_ERAS * sizeof(uint32_t);
 	for (int i = 0; i < TRACK_HOOKS; i++) {
 		if (!hook_wanted(i, id))
 			continue;
@@ -256,10 +265,11 @@ static int skel_load(struct track *skel, const struct track_identity *id, struct
 	skel->rodata->disk_number = id->disk;
 	skel->rodata->disk_sectors = id->size / 512;
 	skel->rodata->granule_shift = TRACKER_GRANULE_SHIFT - 9;
+	skel->rodata->era_pages = identity_pages(id);
 	skel->rodata->bio_based = id->bio_based;
 	for (int i = 0; i < TRACK_HOOKS; i++)
 		bpf_program__set_autoload(skel_program(skel, i), hook_wanted(i, id));
-	r = bpf_map__set_max_entries(skel->maps.eras, identity_pages(id));
+	r = bpf_map__set_max_entries(skel->maps.eras, identity_entries(id));
 	if (r == 0 && !id->bio_based)
 		r = bpf_map__set_max_entries(skel->maps.inflight, 1);
 	if (r < 0)
@@ -509,6 +519,16 @@ int tracker_scan(const struct tracker *t, uint32_t since, struct extent_set *ret
 	r = extent_set_add(ret, 0, t->eras.size);
 	extent_set_normalise(ret);
 	return r;
+}
+
+int tracker_scan_fixed(const struct tracker *t, uint32_t since, struct extent_set *ret)
+{
+	since = MAX(since, 1U);
+	if (!tracker_all_since(t, since))
+		return eras_scan_fixed(&t->eras, since, ret);
+	if (ret->count == ret->allocated)
+		return -ENOBUFS;
+	return tracker_scan(t, since, ret);
 }
 
 bool tracker_touched(const struct tracker *t, uint32_t since, uint64_t start, uint64_t length)

@@ -72,6 +72,8 @@ int tracker_open_era(struct tracker *t, uint32_t *ret_era, struct err *e);
  * last granule is cut at the disk's end. Fails only for lack of memory.
  */
 int tracker_scan(const struct tracker *t, uint32_t since, struct extent_set *ret);
+/* The same while a file system is frozen: never allocates; -ENOBUFS when there is no room in @ret. */
+int tracker_scan_fixed(const struct tracker *t, uint32_t since, struct extent_set *ret);
 /*
  * Does any granule that overlaps [start, start + length) have an era >= @since? Never allocates.
  */

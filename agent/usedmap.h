@@ -6,9 +6,11 @@
  *  gap        before the first partition, inside an extended partition, or up to 16 MiB: all; a larger
  *             one: its first and last MiB (boot code, backup GPT, md metadata)
  *  swap       its header only
- *  mounted    ext2/3/4, xfs: FS_IOC_GETFSMAP on the mount; btrfs: its device extents (TREE_SEARCH); vfat,
- *             exfat, ntfs: partclone through a read-only direct-I/O loop view; others: all
- *  unmounted  libext2fs, partclone through such a view, when the file system was left clean; otherwise all
+ *  mounted    ext2/3/4: its bitmaps through a read-only direct-I/O loop view; xfs (and ext2/3/4 without such
+ *             a view): FS_IOC_GETFSMAP on the mount; btrfs: its device extents (TREE_SEARCH); vfat, exfat,
+ *             ntfs: partclone through such a view; others: all
+ *  unmounted  ext2/3/4: its bitmaps, xfs: its free-space trees, others: partclone, through such a view, when
+ *             the file system was left clean; otherwise all
  *  unknown, LVM, LUKS, md: all
  */
 #pragma once

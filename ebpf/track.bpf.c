@@ -97,6 +97,7 @@ enum req_op {
 const volatile __u32 disk_number;   /* major << 20 | minor */
 const volatile __u64 disk_sectors;  /* of 512 bytes */
 const volatile __u32 granule_shift; /* of sectors, not bytes */
+const volatile __u32 era_pages;	    /* entries of `eras` that hold granules */
 const volatile bool bio_based;
 
 SEC(".data.control") volatile struct track_control control;
@@ -105,6 +106,11 @@ SEC(".data.report") volatile struct track_report report;
 struct era_page {
 	__u32 era[TRACK_PAGE_ERAS];
 };
+
+/*
+ * One era per granule, in pages; behind these, again in pages, one era per page: the latest in it. So that
+ * who looks for what was written lately need not look through 16 MiB for each TiB of disk.
+ */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -132,9 +138,8 @@ static __always_inline void doubt(enum track_reason reason)
 	__sync_fetch_and_add(&report.doubt[reason], 1);
 }
 
-static __always_inline void granule_mark(__u64 granule, __u32 era)
+static __always_inline void cell_mark(__u64 n, __u32 key, __u32 era)
 {
-	__u32 key = granule >> TRACK_PAGE_SHIFT;
 	struct era_page *page = bpf_map_lookup_elem(&eras, &key);
 	volatile __u32 *cell;
 
@@ -142,9 +147,18 @@ static __always_inline void granule_mark(__u64 granule, __u32 era)
 		doubt(TRACK_UNMARKED);
 		return;
 	}
-	cell = &page->era[granule & (TRACK_PAGE_ERAS - 1)];
+	cell = &page->era[n & (TRACK_PAGE_ERAS - 1)];
 	if (*cell < era)
 		*cell = era;
+}
+
+/* The page's era second, and also when the granule's need not be raised: another program may have lowered it. */
+static __always_inline void granule_mark(__u64 granule, __u32 era)
+{
+	__u32 page = granule >> TRACK_PAGE_SHIFT;
+
+	cell_mark(granule, page, era);
+	cell_mark(page, era_pages + (page >> TRACK_PAGE_SHIFT), era);
 }
 
 struct run {

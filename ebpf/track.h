@@ -12,7 +12,7 @@
 #include <linux/types.h>
 
 #define TRACK_MAGIC   0x6b727441 /* "Atrk" */
-#define TRACK_VERSION 1
+#define TRACK_VERSION 2
 
 /*
  * Eras per entry of the array map: a map's values are rounded up to 8 bytes, so they come in pages.

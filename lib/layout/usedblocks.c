@@ -8,92 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <ext2fs/ext2fs.h>
-
 #include "lib/layout/tool.h"
 #include "lib/layout/usedblocks_btrfs.h"
 #include "lib/layout/usedblocks_check.h"
-
-static void ext_freep(ext2_filsys *fs)
-{
-	if (*fs)
-		ext2fs_free(*fs);
-}
-
-/* Why the block bitmap of @fs may be older than its journal or wrong, or NULL. */
-static const char *ext_doubt(ext2_filsys fs, uint64_t length)
-{
-	struct ext2_super_block *s = fs->super;
-
-	if (!(s->s_state & EXT2_VALID_FS))
-		return "it was not unmounted cleanly";
-	if (s->s_state & EXT2_ERROR_FS)
-		return "errors are recorded in it";
-	if (ext2fs_has_feature_journal_needs_recovery(s))
-		return "its journal is not replayed";
-	if (ext2fs_has_feature_journal(s) && !s->s_journal_inum)
-		return "its journal is on another device";
-	if (ext2fs_has_feature_journal_dev(s))
-		return "it is a journal device";
-	if (ext2fs_blocks_count(s) > length / fs->blocksize)
-		return "it is larger than its place";
-	return NULL;
-}
-
-static int ext_collect(ext2_filsys fs, struct extent_set *ret)
-{
-	blk64_t at = fs->super->s_first_data_block, last = ext2fs_blocks_count(fs->super) - 1;
-	_cleanup_extents_ struct extent_set used = { 0 };
-
-	while (at <= last) {
-		blk64_t start, end;
-		int r;
-
-		if (ext2fs_find_first_set_block_bitmap2(fs->block_map, at, last, &start) != 0)
-			break;
-		if (ext2fs_find_first_zero_block_bitmap2(fs->block_map, start, last, &end) != 0)
-			end = last + 1;
-		r = extent_set_add(&used, start * fs->blocksize, (end - start) * fs->blocksize);
-		if (r < 0)
-			return r;
-		at = end;
-	}
-	*ret = used;
-	used = (struct extent_set){ 0 };
-	return 0;
-}
-
-static int ext_map(const char *path, uint64_t length, struct extent_set *ret, struct err *e)
-{
-	_cleanup_(ext_freep) ext2_filsys fs = NULL;
-	const char *why;
-	errcode_t r;
-	int err;
-
-	r = ext2fs_open(path, EXT2_FLAG_64BITS | EXT2_FLAG_THREADS, 0, 0, unix_io_manager, &fs);
-	if (r == EXT2_ET_NO_MEMORY)
-		return err_oom(e);
-	if (r) {
-		err_set(e, 0, "libext2fs does not know it (%ld)", (long)r);
-		return 0;
-	}
-	why = ext_doubt(fs, length);
-	if (why) {
-		err_set(e, 0, "%s", why);
-		return 0;
-	}
-	/* a tree of extents: the plain bitmap is 32 MiB per TiB */
-	fs->default_bitmap_type = EXT2FS_BMAP64_RBTREE;
-	r = ext2fs_read_block_bitmap(fs);
-	if (r == EXT2_ET_NO_MEMORY)
-		return err_oom(e);
-	if (r) {
-		err_set(e, 0, "its block bitmap is damaged (%ld)", (long)r);
-		return 0;
-	}
-	err = ext_collect(fs, ret);
-	return err < 0 ? err_oom(e) : 1;
-}
+#include "lib/layout/usedblocks_ext.h"
+#include "lib/layout/usedblocks_xfs.h"
 
 /* One number of a domain file: "0x" and hexadecimal digits. Moves @at behind it. */
 static int domain_number(const char **at, uint64_t *ret)
@@ -256,7 +175,7 @@ static int xfs_map(const char *path, uint64_t length, struct extent_set *ret, st
 		err_set(e, 0, "its log is not replayed");
 		return 0;
 	}
-	return partclone_map("partclone.xfs", path, length, false, ret, e);
+	return usedblocks_xfs(path, length, ret, e);
 }
 
 static int btrfs_map(const char *path, uint64_t length, struct extent_set *ret, struct err *e)
@@ -332,12 +251,8 @@ static const char *table_tool(const char *fs_type)
 static int clean_map(const char *path, const char *fs_type, uint64_t length, struct extent_set *ret,
 		     const char **source, struct err *e)
 {
-	if (!strcmp(fs_type, "ext2") || !strcmp(fs_type, "ext3") || !strcmp(fs_type, "ext4")) {
-		*source = "libext2fs";
-		return ext_map(path, length, ret, e);
-	}
 	if (!strcmp(fs_type, "xfs")) {
-		*source = "partclone.xfs";
+		*source = "xfs-free-space";
 		return xfs_map(path, length, ret, e);
 	}
 	if (!strcmp(fs_type, "btrfs")) {
@@ -362,6 +277,10 @@ int usedblocks_map(const char *path, const char *fs_type, uint64_t length, bool 
 
 	if (source) {
 		r = table_map(source, path, length, live, &used, e);
+	} else if (!strcmp(fs_type, "ext2") || !strcmp(fs_type, "ext3") ||
+		   !strcmp(fs_type, "ext4")) {
+		source = "ext-bitmaps";
+		r = usedblocks_ext(path, length, live, &used, e);
 	} else if (live) {
 		err_set(e, 0, "a mounted %s has no map that is valid at every moment", fs_type);
 		r = 0;

@@ -16,10 +16,10 @@
 
 /*
  * Fill @ret (bytes relative to the file system's start, normalised) and @ret_source (static string, e.g.
- * "libext2fs", "partclone.xfs") for @fs_type (libblkid's name) on @path, of @length bytes. @live: the file
+ * "ext-bitmaps", "partclone.ntfs") for @fs_type (libblkid's name) on @path, of @length bytes. @live: the file
  * system is mounted and being written to while we read, its past was flushed by a freeze, and all writes
- * since are tracked; then only maps that are a single table and valid at every moment are used (vfat,
- * exfat, ntfs). Runs partclone and xfs_logprint as child processes; blocks.
+ * since are tracked; then only maps are used that are right in this sense in every version of theirs (ext2/3/4:
+ * usedblocks_ext.h; vfat, exfat, ntfs: a single table). Runs partclone and xfs_logprint as child processes; blocks.
  *
  * Returns 1 and the map; 0 when there is none to be believed, @e->text then says why, read it whole;
  * negative errno on out of memory and the like.

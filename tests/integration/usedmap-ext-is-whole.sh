@@ -7,7 +7,7 @@ require_root
 # shellcheck source=tests/lib/usedmap.sh
 . "$top/tests/lib/usedmap.sh"
 
-usedmap_oracle ext4 ext4-getfsmap libext2fs mkfs.ext4 -q -F -b 4096
-usedmap_oracle ext4 ext4-getfsmap libext2fs mkfs.ext4 -q -F -b 1024
-usedmap_oracle ext4 ext4-getfsmap libext2fs mkfs.ext4 -q -F -O bigalloc -C 16384
-usedmap_oracle ext2 ext2-getfsmap libext2fs mkfs.ext2 -q -F
+usedmap_oracle ext4 ext-bitmaps ext-bitmaps mkfs.ext4 -q -F -b 4096
+usedmap_oracle ext4 ext-bitmaps ext-bitmaps mkfs.ext4 -q -F -b 1024
+usedmap_oracle ext4 ext-bitmaps ext-bitmaps mkfs.ext4 -q -F -O bigalloc -C 16384
+usedmap_oracle ext2 ext-bitmaps ext-bitmaps mkfs.ext2 -q -F

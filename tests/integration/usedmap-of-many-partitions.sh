@@ -34,12 +34,12 @@ umount "$scratch/mnt6"
 
 usedmap_copy "$disk" "$scratch/copy" live
 # 0 gap, 1 first, 2 gap, 3 swap, 4 gap, 5 EBR, 6 fifth, 7 gap, 8 sixth, 9 gap, 10 the rest
-map_is 1 ext4-getfsmap
+map_is 1 ext-bitmaps
 map_is 3 swap-header
 map_is 5 all
-map_is 6 ext4-getfsmap
+map_is 6 ext-bitmaps
 map_is 7 all
-map_is 8 libext2fs
+map_is 8 ext-bitmaps
 map_is 9 all
 map_is 10 edges
 

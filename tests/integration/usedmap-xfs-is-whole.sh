@@ -7,7 +7,7 @@ require_root
 # shellcheck source=tests/lib/usedmap.sh
 . "$top/tests/lib/usedmap.sh"
 
-require mkfs.xfs partclone.xfs
+require mkfs.xfs
 fs_known xfs || skip "this kernel has no xfs"
-usedmap_oracle xfs xfs-getfsmap partclone.xfs mkfs.xfs -q -f
-usedmap_oracle xfs xfs-getfsmap partclone.xfs mkfs.xfs -q -f -b size=1024 -m reflink=0
+usedmap_oracle xfs xfs-getfsmap xfs-free-space mkfs.xfs -q -f
+usedmap_oracle xfs xfs-getfsmap xfs-free-space mkfs.xfs -q -f -b size=1024 -m reflink=0

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,7 +19,7 @@ static uint32_t cells[CELLS];
 static struct eras eras_fresh(uint64_t size)
 {
 	memset(cells, 0, sizeof(cells));
-	return (struct eras){ cells, size, SHIFT };
+	return (struct eras){ .cells = cells, .size = size, .granule_shift = SHIFT };
 }
 
 static void nothing_written_gives_nothing(void **state)
@@ -46,6 +47,46 @@ static void neighbours_become_one_extent_across_pages(void **state)
 	assert_int_equal(set.items[0].length, 5 * G);
 	assert_int_equal(set.items[1].start, (CELLS - 1) * G);
 	assert_int_equal(set.items[1].length, G);
+}
+
+static void a_page_whose_latest_era_is_older_is_not_looked_at(void **state)
+{
+	const uint32_t pages[CELLS / ERAS_PAGE] = { 4, 9, 7 };
+	struct eras eras = eras_fresh(CELLS * G);
+	_cleanup_extents_ struct extent_set set = {};
+
+	eras.pages = pages;
+	/* a cell that cannot be newer than its page shows that the page was believed */
+	cells[1] = 8;
+	cells[ERAS_PAGE] = 9;
+	cells[ERAS_PAGE + 7] = 6;
+	cells[CELLS - 1] = 7;
+	assert_int_equal(eras_scan(&eras, 7, &set), 0);
+	assert_int_equal(set.count, 2);
+	assert_int_equal(set.items[0].start, ERAS_PAGE * G);
+	assert_int_equal(set.items[0].length, G);
+	assert_int_equal(set.items[1].start, (CELLS - 1) * G);
+}
+
+static void a_fixed_scan_never_makes_room(void **state)
+{
+	struct eras eras = eras_fresh(CELLS * G);
+	_cleanup_extents_ struct extent_set set = {};
+	const struct extent *items;
+	size_t room;
+
+	assert_int_equal(extent_set_reserve(&set, 4), 0);
+	items = set.items;
+	room = set.allocated;
+	for (size_t i = 0; i < room; i++)
+		cells[2 * i] = 5;
+	assert_int_equal(eras_scan_fixed(&eras, 5, &set), 0);
+	assert_int_equal(set.count, room);
+	cells[2 * room] = 5;
+	set.count = 0;
+	assert_int_equal(eras_scan_fixed(&eras, 5, &set), -ENOBUFS);
+	assert_ptr_equal(set.items, items);
+	assert_int_equal(set.allocated, room);
 }
 
 static void older_eras_whose_bits_add_up_are_not_named(void **state)
@@ -101,6 +142,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nothing_written_gives_nothing),
 		cmocka_unit_test(neighbours_become_one_extent_across_pages),
+		cmocka_unit_test(a_page_whose_latest_era_is_older_is_not_looked_at),
+		cmocka_unit_test(a_fixed_scan_never_makes_room),
 		cmocka_unit_test(older_eras_whose_bits_add_up_are_not_named),
 		cmocka_unit_test(the_last_granule_is_cut_at_the_end_of_the_disk),
 		cmocka_unit_test(touched_looks_at_every_granule_that_overlaps),
