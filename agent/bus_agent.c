@@ -181,8 +181,8 @@ static int bus_agent_get_abilities(sd_bus *bus, const char *path, const char *in
 	bool able = ability_tracker(&why) == 0;
 
 	(void)bus, (void)path, (void)interface, (void)property, (void)userdata, (void)error;
-	return sd_bus_message_append(reply, "a{sv}", 2, "tracker", "b", (int)able, "tracker_reason",
-				     "s", why.text);
+	return sd_bus_message_append(reply, "a{sv}", 3, "tracker", "b", (int)able, "tracker_reason",
+				     "s", why.text, "io_uring", "b", (int)ability_io_uring());
 }
 
 /* NOLINTEND(readability-function-size) */

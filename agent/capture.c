@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/ability.h"
 #include "agent/describe.h"
 #include "agent/disk.h"
 #include "agent/output.h"
@@ -37,9 +38,9 @@
  * memory for each chunk in use, which bounds how small.
  */
 #define LIVE_CHUNK_SHIFT TRACKER_GRANULE_SHIFT
-#define LIVE_SMALL_BYTES (UINT64_C(512) << 30)
-/* Above this size chunks are as large as they get, for the same reason and for the seek table's limit. */
-#define LARGE_DISK_BYTES (UINT64_C(16) << 40)
+#define SMALL_BYTES	 (UINT64_C(512) << 30)
+/* With more than this in use chunks are as large as they get, for the same reason and for the seek table's limit. */
+#define LARGE_BYTES (UINT64_C(16) << 40)
 
 /* Everything of one capture; released in capture_done(), in reverse order of use. */
 struct capture {
@@ -73,14 +74,44 @@ static void capture_done(struct capture *c)
 	disk_free(c->disk);
 }
 
+static const struct snapshot_ops *const capture_providers[] = {
+	[CAPTURE_PRECOPY] = &snapshot_precopy,
+	[CAPTURE_OFFLINE] = &snapshot_offline,
+	[CAPTURE_STILL] = &snapshot_still,
+};
+
+/* What "auto" means for this disk on this kernel. */
+static int capture_decide(const struct disk *d, enum capture_strategy *ret, struct err *e)
+{
+	struct err why = { 0 }, moving = { 0 };
+
+	*ret = CAPTURE_OFFLINE;
+	if (!d->in_use || d->is_file)
+		return 0;
+	*ret = CAPTURE_PRECOPY;
+	if (ability_tracker(&why) == 0)
+		return 0;
+	*ret = CAPTURE_STILL;
+	if (snapshot_still_possible(d, &moving) == 0)
+		return 0;
+	return err_set(e, -ENOTSUP,
+		       "%.200s, and %.200s: without tracking, unmount it or mount it read-only "
+		       "for as long as the capture takes",
+		       why.text, moving.text);
+}
+
 static int capture_choose(struct capture *c, struct err *e)
 {
 	enum capture_strategy strategy = c->request->strategy;
 	const struct disk *d = c->disk;
+	int r;
 
-	if (strategy == CAPTURE_AUTO)
-		strategy = d->in_use && !d->is_file ? CAPTURE_PRECOPY : CAPTURE_OFFLINE;
-	if (strategy == CAPTURE_PRECOPY && d->is_file)
+	r = strategy == CAPTURE_AUTO	  ? capture_decide(d, &strategy, e)
+	    : strategy == CAPTURE_PRECOPY ? ability_tracker(e)
+					  : 0;
+	if (r < 0)
+		return r;
+	if (strategy != CAPTURE_OFFLINE && d->is_file)
 		return err_set(e, -EINVAL, "%s is a file: it is captured offline", d->path);
 	if (strategy == CAPTURE_OFFLINE && d->is_file && d->in_use) {
 		return err_set(e, -EBUSY, "%s is in use as a loop device: capture that device",
@@ -91,7 +122,7 @@ static int capture_choose(struct capture *c, struct err *e)
 			       d->path);
 	}
 	c->snapshot = (struct snapshot){
-		.ops = strategy == CAPTURE_PRECOPY ? &snapshot_precopy : &snapshot_offline,
+		.ops = capture_providers[strategy],
 		.disk = c->disk,
 		.request = c->request,
 		.status = c->status,
@@ -129,15 +160,36 @@ static int capture_open(struct capture *c, struct err *e)
 	return 0;
 }
 
+/* What is in use, in bytes of chunks of @size that hold some of it. */
+static uint64_t capture_covered(const struct capture *c, uint64_t size)
+{
+	uint64_t covered = 0;
+
+	for (size_t i = 0; i < c->snapshot.map->n_regions; i++) {
+		const uint64_t start = c->disk->layout->regions[i].start;
+		uint64_t next = 0; /* the first chunk that is not counted yet */
+
+		extent_for_each(e, &c->snapshot.map->regions[i].used) {
+			const uint64_t first = MAX((e->start - start) / size, next);
+
+			next = MAX(DIV_ROUND_UP(extent_end(e) - start, size), next);
+			covered += (next - MIN(first, next)) * size;
+		}
+	}
+	return covered;
+}
+
 static uint32_t capture_chunk_size(const struct capture *c)
 {
-	uint64_t used = 0;
+	const uint64_t used = capture_covered(c, 1u << LIVE_CHUNK_SHIFT);
 
-	for (size_t i = 0; i < c->snapshot.map->n_regions; i++)
-		used += extent_set_total(&c->snapshot.map->regions[i].used);
-	if (c->disk->size > LARGE_DISK_BYTES)
+	if (used > LARGE_BYTES)
 		return 1u << AMBRO_CHUNK_SHIFT_MAX;
-	if (c->snapshot.ops == &snapshot_precopy && used <= LIVE_SMALL_BYTES)
+	if (used > SMALL_BYTES)
+		return 1u << AMBRO_CHUNK_SHIFT_DEFAULT;
+	/* a bitmap here and there: with small chunks fewer zeros are hashed, packed, and written back */
+	if (!c->snapshot.ops->one_pass ||
+	    capture_covered(c, 1u << AMBRO_CHUNK_SHIFT_DEFAULT) > used * 2)
 		return 1u << LIVE_CHUNK_SHIFT;
 	return 1u << AMBRO_CHUNK_SHIFT_DEFAULT;
 }
@@ -147,7 +199,7 @@ static uint64_t capture_features(const struct capture *c)
 	uint64_t free_bytes =
 		c->disk->size - MIN(c->disk->size, extent_set_total(plan_used(c->plan)));
 
-	if (c->snapshot.ops != &snapshot_offline)
+	if (!c->snapshot.ops->one_pass)
 		return AMBRO_REQUIRE_RESENT | AMBRO_REQUIRE_SPARSE;
 	return free_bytes > SPARSE_BYTES ? AMBRO_REQUIRE_SPARSE : 0;
 }
@@ -204,6 +256,7 @@ static int capture_start_pipeline(struct capture *c, uint64_t require, struct er
 	if (r < 0)
 		return r;
 	rs.pipeline = c->pipeline;
+	rs.slots = ps.slots;
 	c->snapshot.capacity = ps.slots;
 	return reader_new(&rs, &c->reader, e);
 }
@@ -214,6 +267,10 @@ static int capture_reserve(void *ctx, uint64_t chunks, struct err *e)
 	struct capture *c = ctx;
 	int r;
 
+	/* what a freeze that came to nothing has read */
+	reader_release(c->reader);
+	if (reader_reserve(c->reader) < 0)
+		return err_oom(e);
 	r = pipeline_drain(c->pipeline, e);
 	return r < 0 ? r : pipeline_reserve(c->pipeline, (unsigned int)chunks, e);
 }
@@ -251,6 +308,8 @@ static int capture_pass(struct capture *c, const struct extent_set *ranges, bool
 {
 	int r;
 
+	if (c->snapshot.frozen)
+		reader_hold(c->reader);
 	r = reader_pass(c->reader, c->plan, ranges, first, e);
 	if (r < 0)
 		return r;
@@ -265,6 +324,23 @@ static int capture_pass(struct capture *c, const struct extent_set *ranges, bool
 	if (r >= 0)
 		pipeline_release(c->pipeline);
 	return r;
+}
+
+/* A device that grew, shrank or was pulled out while it was read is not the one that the manifest tells of. */
+static int capture_check_size(const struct capture *c, struct err *e)
+{
+	uint64_t size;
+	int r;
+
+	r = io_size(c->disk->fd, &size);
+	if (r < 0)
+		return err_set_errno(e, r, "%s: size", c->disk->path);
+	if (size != c->disk->size) {
+		return err_set(e, -ESTALE,
+			       "the size of %s changed while it was captured: capture it again",
+			       c->disk->path);
+	}
+	return 0;
 }
 
 static int capture_read(struct capture *c, struct err *e)
@@ -282,8 +358,9 @@ static int capture_read(struct capture *c, struct err *e)
 	r = capture_pass(c, &all, true, e);
 	while (r >= 0) {
 		r = c->snapshot.ops->next(&c->snapshot, &ranges, e);
+		reader_release(c->reader);
 		if (r == 0)
-			return 0;
+			return capture_check_size(c, e);
 		if (r > 0)
 			r = capture_pass(c, ranges, false, e);
 	}

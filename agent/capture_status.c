@@ -15,6 +15,7 @@ static const char *const strategy_names[] = {
 	[CAPTURE_AUTO] = "auto",
 	[CAPTURE_PRECOPY] = "precopy",
 	[CAPTURE_OFFLINE] = "offline",
+	[CAPTURE_STILL] = "still",
 };
 
 const char *capture_phase_name(enum capture_phase p)

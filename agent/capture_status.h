@@ -12,6 +12,7 @@ enum capture_strategy {
 	CAPTURE_AUTO,
 	CAPTURE_PRECOPY,
 	CAPTURE_OFFLINE,
+	CAPTURE_STILL,
 };
 
 enum capture_phase {
@@ -50,7 +51,8 @@ struct capture_status {
 	atomic_int strategy;	  /* enum capture_strategy, once chosen */
 };
 
-const char *capture_phase_name(enum capture_phase p);	    /* "prepare", "read", … */
-const char *capture_strategy_name(enum capture_strategy s); /* "auto", "precopy", "offline" */
+const char *capture_phase_name(enum capture_phase p); /* "prepare", "read", … */
+const char *
+capture_strategy_name(enum capture_strategy s); /* "auto", "precopy", "offline", "still" */
 /* Returns 0 or -EINVAL. */
 int capture_strategy_parse(const char *text, enum capture_strategy *ret);

@@ -15,6 +15,7 @@
 #include "agent/disk.h"
 #include "agent/sysblock.h"
 #include "lib/base/io.h"
+#include "lib/base/text.h"
 
 #define CLASS_FOLDER "/sys/class/block"
 
@@ -209,21 +210,19 @@ static int row_fill(struct disk_row *row, dev_t dev, const char *name, struct li
 /* Its number, and whether it is one that anybody wants to see. */
 static bool name_wanted(const char *name, dev_t *ret_dev, uint64_t *ret_size)
 {
-	unsigned int major_number, minor_number;
 	char path[512], text[32];
 	uint64_t sectors;
+	dev_t dev;
 
 	if (name[0] == '.' || !strncmp(name, "ram", 3))
 		return false;
 	snprintf(path, sizeof(path), CLASS_FOLDER "/%s/dev", name);
-	if (io_read_line(path, text, sizeof(text)) <= 0 ||
-	    /* NOLINTNEXTLINE(cert-err34-c): two small numbers from the kernel itself */
-	    sscanf(text, "%u:%u", &major_number, &minor_number) != 2)
+	if (io_read_line(path, text, sizeof(text)) <= 0 || text_device(text, &dev) < 0)
 		return false;
 	snprintf(path, sizeof(path), CLASS_FOLDER "/%s/size", name);
 	if (io_read_u64(path, &sectors) < 0 || !sectors)
 		return false;
-	*ret_dev = makedev(major_number, minor_number);
+	*ret_dev = dev;
 	*ret_size = sectors * 512;
 	return true;
 }

@@ -15,6 +15,7 @@
 
 #include "agent/sysblock.h"
 #include "lib/base/cleanup.h"
+#include "lib/base/text.h"
 
 static void table_freep(struct libmnt_table **tb)
 {
@@ -107,6 +108,8 @@ static int mount_fill(const struct stack_target *t, const struct row *row, dev_t
 		      struct disk_mount *ret)
 {
 	struct disk_mount m = { .device = device, .mount_id = mnt_fs_get_id(row->fs) };
+	/* the file system's own: a mount of one that is written to elsewhere may be read-only too */
+	const char *options = mnt_fs_get_fs_options(row->fs);
 
 	m.path = strdup(mnt_fs_get_target(row->fs));
 	m.fs_type = strdup(mnt_fs_get_fstype(row->fs));
@@ -115,7 +118,7 @@ static int mount_fill(const struct stack_target *t, const struct row *row, dev_t
 		free(m.fs_type);
 		return -ENOMEM;
 	}
-	m.read_only = mnt_fs_match_options(row->fs, "ro") == 1;
+	m.read_only = options && mnt_match_options(options, "ro") == 1;
 	m.unreplayed = row_unreplayed(row);
 	m.direct = device_is_part(t, device);
 	if (m.direct && device != t->device)
@@ -270,28 +273,12 @@ int disk_mounts_read(const struct stack_target *t, struct disk_mount **ret, size
 static bool swap_reaches(char *line, const struct stack_target *t)
 {
 	_cleanup_close_ int fd = -EBADF;
-	char path[1024];
 
 	line[strcspn(line, " \t\n")] = '\0';
 	if (line[0] != '/')
 		return false;
-	/* blanks are written as octal escapes */
-	if (strlen(line) >= sizeof(path))
-		return false;
-	for (char *from = line, *to = path;; from++, to++) {
-		unsigned int c;
-
-		/* NOLINTNEXTLINE(cert-err34-c): three digits cannot overflow */
-		if (from[0] == '\\' && sscanf(from + 1, "%3o", &c) == 1) {
-			*to = (char)c;
-			from += 3;
-		} else {
-			*to = *from;
-		}
-		if (!*to)
-			break;
-	}
-	fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	text_unescape(line);
+	fd = open(line, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	return fd >= 0 && stack_file_reaches(fd, t);
 }
 

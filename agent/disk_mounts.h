@@ -14,10 +14,10 @@
 struct disk_mount {
 	char *path; /* in the agent's mount namespace */
 	char *fs_type;
-	dev_t device;	/* the block device that is mounted (btrfs: the one named as source) */
-	bool direct;	/* on a partition of this disk itself, not through a holder */
-	uint64_t start; /* direct: the file system's first byte on the disk */
-	bool read_only;
+	dev_t device;	 /* the block device that is mounted (btrfs: the one named as source) */
+	bool direct;	 /* on a partition of this disk itself, not through a holder */
+	uint64_t start;	 /* direct: the file system's first byte on the disk */
+	bool read_only;	 /* the file system, not only this mount of it */
 	bool unreplayed; /* mounted without replaying its log: its maps may be older than that */
 	int mount_id;	 /* mountinfo's */
 };

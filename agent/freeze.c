@@ -3,19 +3,20 @@
  * The order of steps (invariants: freeze.h):
  *
  *  1. freeze_new()    open every mount point; make the shared page; start the guardian and hear from it
- *  2. freeze_sync()   syncfs each
+ *  2. freeze_sync()   syncfs each, until little is left
  *  3. freeze_begin()  a. note rcu_expedited in the state file, then set it
- *                     b. lock our pages in memory
+ *                     b. lock our pages in memory, go before other threads (pace.h)
  *                     c. write the deadline into the page, wake the guardian        (F1: armed)
  *                     d. where one may lie on another: FIFREEZE and FITHAW of each alone, first first
  *                     e. for each mount, last first: state FREEZING, FIFREEZE, state FROZEN
  *  4. the caller reads
  *  5. freeze_thaw()   a. for each frozen mount, first first: FITHAW, state THAWED
  *                     b. clear the deadline, wake the guardian
- *                     c. put rcu_expedited back, remove the state file
+ *                     c. no longer go before others, unlock the pages
+ *                     d. put rcu_expedited back, remove the state file
  *
- * Killed at any step: after 3c the guardian sees the end of its socket and does 5a and 5c; between 3a and 3c
- * it does 5c; a state file that survives even that (both were killed) is dealt with by freeze_recover().
+ * Killed at any step: after 3c the guardian sees the end of its socket and does 5a and 5d; between 3a and 3c
+ * it does 5d; a state file that survives even that (both were killed) is dealt with by freeze_recover().
  */
 #include "agent/freeze.h"
 
@@ -39,9 +40,14 @@
 #define STATE_DIR      "/run/ambro"
 #define RCU_STATE_PATH STATE_DIR "/rcu_expedited"
 
+/* A flush that took less leaves nothing behind that FIFREEZE would notice. */
+#define SYNC_QUICK_NS 2000000u
+#define SYNC_TIMES    4u
+
 struct freeze_mount {
 	int fd;
 	char *path;
+	pid_t pusher; /* of an XFS: the kernel's thread that empties its log; or 0 */
 	bool unfreezable;
 };
 
@@ -50,10 +56,34 @@ struct freeze {
 	size_t count;
 	uint64_t max_ns;
 	struct guardian guardian;
-	uint64_t begin_ns, duration_ns;
+	int *fds; /* of the mounts, for the guardian */
+	uint64_t begin_ns, duration_ns, sync_ns;
+	struct pace_place place; /* of the thread that froze, before it was in a hurry */
+	bool hurried;
 	bool stacked;  /* one of them may lie on another */
 	bool standing; /* between freeze_begin() and freeze_thaw() */
 };
+
+/* Locking our pages is one for the process: one munlockall() unlocks what all freezes have locked. */
+static pthread_mutex_t pages_lock = PTHREAD_MUTEX_INITIALIZER;
+static unsigned int pages_users;
+
+static void pages_hold(void)
+{
+	pthread_mutex_lock(&pages_lock);
+	pages_users++;
+	/* what is present stays; without ONFAULT every page ever mapped would be made now (measured: 0.9 s) */
+	mlockall(MCL_CURRENT | MCL_ONFAULT);
+	pthread_mutex_unlock(&pages_lock);
+}
+
+static void pages_let_go(void)
+{
+	pthread_mutex_lock(&pages_lock);
+	if (--pages_users == 0)
+		munlockall();
+	pthread_mutex_unlock(&pages_lock);
+}
 
 /* rcu_expedited is one for the machine: the first freeze of this process sets it, the last restores. */
 static pthread_mutex_t rcu_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -128,6 +158,8 @@ static int freeze_open_mount(struct freeze *f, const struct disk_mount *m, struc
 			"mounted over it",
 			m->path);
 	}
+	if (m->fs_type && strcmp(m->fs_type, "xfs") == 0)
+		mount->pusher = pace_find_pusher(m->device);
 	mount->path = strdup(m->path);
 	return mount->path ? 0 : err_oom(e);
 }
@@ -136,24 +168,24 @@ int freeze_new(const struct disk_mount *mounts, size_t count, unsigned int max_m
 	       struct freeze **ret, struct err *e)
 {
 	_cleanup_(freeze_freep) struct freeze *f = calloc(1, sizeof(*f));
-	_cleanup_free_ int *fds = calloc(count + 1, sizeof(*fds));
 	int r;
 
-	if (!f || !fds)
+	if (!f)
 		return err_oom(e);
 	f->guardian.socket = -EBADF;
 	f->max_ns = (uint64_t)max_ms * 1000000;
 	f->mounts = calloc(count + 1, sizeof(*f->mounts));
-	if (!f->mounts)
+	f->fds = calloc(count + 1, sizeof(*f->fds));
+	if (!f->mounts || !f->fds)
 		return err_oom(e);
 	for (size_t i = 0; i < count; i++) {
 		f->stacked |= count > 1 && !mounts[i].direct;
 		r = freeze_open_mount(f, &mounts[i], e);
 		if (r < 0)
 			return r;
-		fds[i] = f->mounts[i].fd;
+		f->fds[i] = f->mounts[i].fd;
 	}
-	r = guardian_start(&f->guardian, fds, (uint32_t)count, e);
+	r = guardian_start(&f->guardian, f->fds, (uint32_t)count, e);
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(f);
@@ -172,10 +204,11 @@ void freeze_free(struct freeze *f)
 		free(f->mounts[i].path);
 	}
 	free(f->mounts);
+	free(f->fds);
 	free(f);
 }
 
-int freeze_sync(struct freeze *f, struct err *e)
+static int freeze_sync_once(struct freeze *f, struct err *e)
 {
 	for (size_t i = 0; i < f->count; i++) {
 		if (syncfs(f->mounts[i].fd) < 0) {
@@ -186,28 +219,66 @@ int freeze_sync(struct freeze *f, struct err *e)
 	return 0;
 }
 
+int freeze_sync(struct freeze *f, struct err *e)
+{
+	uint64_t before = UINT64_MAX;
+
+	/* each leaves what was written during the one before, as long as that becomes less */
+	for (unsigned int i = 0; i < SYNC_TIMES; i++) {
+		uint64_t began = io_now_ns();
+		int r = freeze_sync_once(f, e);
+
+		if (r < 0)
+			return r;
+		f->sync_ns = io_now_ns() - began;
+		if (f->sync_ns < SYNC_QUICK_NS || f->sync_ns > before / 2)
+			break;
+		before = f->sync_ns;
+	}
+	return 0;
+}
+
+uint64_t freeze_sync_ns(const struct freeze *f)
+{
+	return f->sync_ns;
+}
+
+/* FIFREEZE; for an XFS on one processor with the thread that it will wait for. */
+static int freeze_ioctl(struct freeze *f, const struct freeze_mount *m)
+{
+	struct pace_pusher *slot = &f->guardian.page->pusher;
+	bool joined = m->pusher && f->hurried && pace_join(slot, m->pusher);
+	int r = ioctl(m->fd, FIFREEZE, 0) < 0 ? -errno : 0;
+
+	if (joined)
+		pace_part(slot);
+	return r;
+}
+
 static int freeze_one(struct freeze *f, size_t i, struct err *e)
 {
 	struct freeze_mount *m = &f->mounts[i];
 	atomic_int *state = &f->guardian.page->state[i];
+	int r;
 
 	if (freeze_expired(f)) {
 		return err_set(e, -ETIME, "freezing took longer than allowed (%u ms)",
 			       (unsigned int)(f->max_ns / 1000000));
 	}
 	atomic_store(state, GUARDIAN_FREEZING);
-	if (ioctl(m->fd, FIFREEZE, 0) == 0) {
+	r = freeze_ioctl(f, m);
+	if (r == 0) {
 		atomic_store(state, GUARDIAN_FROZEN);
 		return 0;
 	}
 	atomic_store(state, GUARDIAN_IDLE);
-	if (errno == EOPNOTSUPP) {
+	if (r == -EOPNOTSUPP) {
 		m->unfreezable = true;
 		return syncfs(m->fd) < 0 ? err_set_errno(e, -errno, "cannot flush %s", m->path) : 0;
 	}
-	if (errno == EBUSY)
+	if (r == -EBUSY)
 		return err_set(e, -EBUSY, "%s is already frozen by somebody else", m->path);
-	return err_set_errno(e, -errno, "cannot freeze the file system on %s", m->path);
+	return err_set_errno(e, r, "cannot freeze the file system on %s", m->path);
 }
 
 /*
@@ -234,8 +305,8 @@ int freeze_begin(struct freeze *f, struct err *e)
 	int r = 0;
 
 	rcu_expedite(f->guardian.page);
-	/* what is present stays; without ONFAULT every page ever mapped would be made now (measured: 0.9 s) */
-	mlockall(MCL_CURRENT | MCL_ONFAULT);
+	pages_hold();
+	f->hurried = pace_hurry(&f->place);
 	atomic_store(&f->guardian.page->expired, false);
 	atomic_store(&f->guardian.page->thawed_ns, 0);
 	for (size_t i = 0; i < f->count; i++)
@@ -275,14 +346,20 @@ int freeze_thaw(struct freeze *f, struct err *e)
 
 		if (thawed)
 			f->duration_ns = thawed - f->begin_ns;
-		r = err_set(
-			e, -ETIME,
-			"the file systems were thawed after %u ms, before the last read was done",
-			(unsigned int)(f->max_ns / 1000000));
+		r = f->duration_ns < f->max_ns
+			    ? err_set(e, -ETIME,
+				      "the guardian process is gone, and so the file systems were "
+				      "thawed before the last read was done")
+			    : err_set(e, -ETIME,
+				      "the file systems were thawed after %u ms, before the last "
+				      "read was done",
+				      (unsigned int)(f->max_ns / 1000000));
 	}
 	atomic_store(&f->guardian.page->deadline_ns, 0);
 	guardian_wake(&f->guardian);
-	munlockall();
+	if (f->hurried)
+		pace_relax(&f->place);
+	pages_let_go();
 	rcu_relax(f->guardian.page);
 	f->standing = false;
 	return r;

@@ -10,6 +10,8 @@
  *      thawed one earlier, what was read meanwhile is worth nothing.
  *  F4. rcu_expedited is put back to what it was, by us, by the guardian, or by freeze_recover() at the
  *      next start.
+ *      The thread that freezes goes before others, and an XFS's kernel thread with it, for this time only
+ *      (pace.h); the guardian puts that back too.
  *  F5. A file system that somebody else has frozen is not ours to thaw: -EBUSY, and nothing stays frozen.
  *
  * FIFREEZE itself flushes everything with the writers already standing (fs/super.c: freeze_super()), so
@@ -38,12 +40,17 @@ int freeze_new(const struct disk_mount *mounts, size_t count, unsigned int max_m
 void freeze_free(struct freeze *f);
 DEFINE_CLEANUP(struct freeze, freeze_free);
 
-/* syncfs() all of them, in order. Blocks as long as it takes. */
+/*
+ * syncfs() all of them, in order, and again while that makes what is left less. Blocks as long as it takes.
+ */
 int freeze_sync(struct freeze *f, struct err *e);
+/* How long the last syncfs() of that took: about what FIFREEZE will take, if writing goes on as it did. */
+uint64_t freeze_sync_ns(const struct freeze *f);
 /*
  * Freeze all, in reverse mount order (what lies on top first: a file system in a loop device would
  * otherwise wait for ever for the one below). File systems that cannot be frozen (vfat) are flushed;
- * freeze_unfrozen() names them. On failure everything is thawed again.
+ * freeze_unfrozen() names them. On failure everything is thawed again. -EPIPE: the guardian is gone, make a new
+ * freeze. freeze_thaw() is for the same thread.
  */
 int freeze_begin(struct freeze *f, struct err *e);
 /*

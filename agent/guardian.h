@@ -5,12 +5,21 @@
  * A process of its own (this program again, with GUARDIAN_ARGUMENT), because a thread dies with its
  * process. It shares one page with the agent and holds the file systems' descriptors and one end of a socket:
  * end of file there means that the agent is gone.
+ *
+ * A killed process closes nothing before its last thread has ended, and a thread that waits for a disk may take
+ * its time. So the guardian is the child of a thread that never touches a disk, the keeper, and asks the kernel
+ * for a signal when that one ends, which is at once. The keeper in its turn watches the guardian: where that
+ * is killed first, it thaws.
  */
 #pragma once
 
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
+#include "agent/pace.h"
 #include "lib/base/err.h"
 
 /* 0 or 1: grace periods by interrupting all processors, fast and rude */
@@ -29,9 +38,11 @@ enum guardian_mount_state {
 /* The shared page. Written by the agent unless said otherwise. */
 struct guardian_page {
 	atomic_uint_fast64_t deadline_ns; /* CLOCK_MONOTONIC; 0: not frozen, nothing to watch */
-	atomic_bool expired; /* by the guardian: the deadline passed, it thaws (or has) */
-	atomic_uint_fast64_t thawed_ns; /* by the guardian: when it had, CLOCK_MONOTONIC */
+	/* by the guardian: the deadline passed; by the keeper: the guardian is gone; they thaw (or have) */
+	atomic_bool expired;
+	atomic_uint_fast64_t thawed_ns; /* by the same: when they had, CLOCK_MONOTONIC */
 	atomic_bool rcu_was_off;	/* rcu_expedited is to be set back to 0 */
+	struct pace_pusher pusher;
 	uint32_t mounts;
 	/* enum guardian_mount_state, in mount order; the guardian makes FROZEN to THAWED */
 	atomic_int state[GUARDIAN_MOUNTS_MAX];
@@ -41,13 +52,24 @@ struct guardian {
 	int pid;
 	int socket;
 	struct guardian_page *page;
+	const int *fds; /* the mounts', borrowed */
+	/* the keeper's */
+	pthread_t keeper;
+	bool kept; /* it runs */
+	sem_t spawned;
+	int theirs, page_fd; /* for the guardian; until `spawned` */
+	int result;	     /* of spawning it */
+	atomic_bool dismissed;
 };
 
-/* @fds: the mounts', in mount order, @count <= GUARDIAN_MOUNTS_MAX; borrowed. Waits until it is up. */
+/*
+ * @fds: the mounts', in mount order, @count <= GUARDIAN_MOUNTS_MAX; borrowed until guardian_stop(). @g may not
+ * move until then. Waits until it is up.
+ */
 int guardian_start(struct guardian *g, const int *fds, uint32_t count, struct err *e);
-/* Look at the deadline that is now in the page. Never blocks. */
+/* Look at the deadline that is now in the page. Never blocks. -EPIPE: it is gone. */
 int guardian_wake(struct guardian *g);
-/* All is thawed: dismiss it and wait for its end. Accepts a zeroed one with socket < 0. */
+/* All is thawed: dismiss it and wait for its end. Accepts a zeroed one with socket < 0; idempotent. */
 void guardian_stop(struct guardian *g);
 
 /* main() of the guardian process: descriptors 3 socket, 4 page, 5… mounts. Returns an exit code. */

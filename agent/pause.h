@@ -2,8 +2,9 @@
 /*
  * pause - stop at a named step, for tests that kill the agent there.
  *
- * AMBRO_TEST_PAUSE=STEP:MILLISECONDS in the agent's environment makes it sleep so long at that step; without
- * it nothing happens. Steps: tracking, mapped, frozen, thawed, written.
+ * AMBRO_TEST_PAUSE=STEP:MILLISECONDS in the agent's environment makes it say "pause: STEP" on standard error and
+ * sleep so long at that step, or until the file exists that AMBRO_TEST_GO names; without it nothing happens.
+ * Steps: tracking, mapped, frozen, thawed, written.
  */
 #pragma once
 

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "lib/image/codec.h"
 
@@ -129,6 +131,9 @@ static void pipeline_give_slot(struct pipeline *p, struct pipeline_slot *slot)
 	pthread_cond_broadcast(&p->slot_freed);
 }
 
+/* Who compresses takes what processor time the server leaves: a third of a share of its own programs'. */
+#define WORKER_NICE 5
+
 static void *worker_main(void *arg)
 {
 	struct pipeline *p = arg;
@@ -137,6 +142,8 @@ static void *worker_main(void *arg)
 	struct item *item;
 	int r;
 
+	/* of this thread alone, on Linux; what it may not do it does at the usual priority */
+	setpriority(PRIO_PROCESS, (id_t)gettid(), WORKER_NICE);
 	r = codec_new(p->set.level, &codec);
 	if (r < 0)
 		err_set_errno(&e, r, "cannot set up zstd");

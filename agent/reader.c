@@ -7,16 +7,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <liburing.h>
-
 #include "lib/base/io.h"
 
-/* Reads in flight. Past 32 of 256 KiB nothing gets faster (facts: read speeds), more costs memory only. */
-#define READER_DEPTH 64u
 /* One read at most: a device splits larger ones anyway, and smaller ones share its queue better. */
 #define READER_MAX_BYTES (512u << 10)
 /* Unused blocks between used ones are read along and then blanked, up to so many: cheaper than a seek. */
 #define READER_GAP_BLOCKS 8u
+/* Unreadable places that can be noted while file systems stand still, without allocating. */
+#define READER_BAD_ROOM 4096u
 
 struct read_request {
 	struct pipeline_slot *slot;
@@ -25,40 +23,44 @@ struct read_request {
 
 struct reader {
 	struct reader_settings set;
-	struct io_uring ring;
-	bool ring_up, fixed;
-	size_t fixed_bytes;
-	uint8_t *buffers;
-	struct read_request requests[READER_DEPTH];
-	unsigned int free[READER_DEPTH], n_free; /* stack of unused requests */
+	struct read_queue *queue;
+	struct read_request requests[READ_QUEUE_DEPTH];
+	unsigned int free[READ_QUEUE_DEPTH], n_free; /* stack of unused requests */
 	bool first;
+	/* without ignore_errors: the lowest place of this pass that cannot be read, and why (0: none) */
+	uint64_t failed_at;
+	int failed;
+	bool ended; /* this pass has failed: what is still under way is only waited for */
 	uint64_t busy_since, busy_ns, busy_bytes;
-	struct extent_set bad;
+	struct extent_set bad; /* in no order while a pass is under way, never overlapping */
+	/* between reader_hold() and reader_release(): what was taken, in the order of the stream */
+	struct pipeline_slot **held;
+	size_t n_held;
+	bool holding;
 };
 
 int reader_new(const struct reader_settings *settings, struct reader **ret, struct err *e)
 {
 	_cleanup_(reader_freep) struct reader *r = calloc(1, sizeof(*r));
-	struct iovec iov;
+	struct read_queue_settings queue = { .fd = settings->fd };
 	int n;
 
-	if (!r)
+	if (!r) {
+		read_queue_free(settings->queue);
 		return err_oom(e);
-	r->set = *settings;
-	n = io_uring_queue_init(READER_DEPTH, &r->ring, 0);
-	if (n == -ENOSYS || n == -EPERM) {
-		return err_set(
-			e, -ENOSYS,
-			"this kernel does not let us use io_uring (is kernel.io_uring_disabled set?)");
 	}
-	if (n < 0)
-		return err_set_errno(e, n, "cannot set up io_uring");
-	r->ring_up = true;
-	r->buffers = pipeline_buffers(settings->pipeline, &r->fixed_bytes);
-	iov = (struct iovec){ r->buffers, r->fixed_bytes };
-	/* no room under RLIMIT_MEMLOCK costs a little speed, nothing else */
-	r->fixed = io_uring_register_buffers(&r->ring, &iov, 1) == 0;
-	while (r->n_free < READER_DEPTH) {
+	r->set = *settings;
+	r->queue = settings->queue;
+	if (!r->queue) {
+		queue.buffers = pipeline_buffers(settings->pipeline, &queue.buffer_bytes);
+		n = read_queue_new(&queue, &r->queue, e);
+		if (n < 0)
+			return n;
+	}
+	r->held = calloc((size_t)settings->slots + 1, sizeof(struct pipeline_slot *));
+	if (!r->held)
+		return err_oom(e);
+	while (r->n_free < READ_QUEUE_DEPTH) {
 		r->free[r->n_free] = r->n_free;
 		r->n_free++;
 	}
@@ -70,9 +72,9 @@ void reader_free(struct reader *r)
 {
 	if (!r)
 		return;
-	if (r->ring_up)
-		io_uring_queue_exit(&r->ring);
+	read_queue_free(r->queue);
 	extent_set_done(&r->bad);
+	free(r->held);
 	free(r);
 }
 
@@ -86,9 +88,23 @@ static int reader_block(struct reader *r, void *buffer, uint32_t len, uint64_t p
 	return n >= (ssize_t)len ? 0 : -EIO;
 }
 
+/* Room for one more place in `bad`. */
+static int reader_bad_room(struct reader *r, struct err *e)
+{
+	if (r->bad.count < r->bad.allocated)
+		return 0;
+	if (r->holding) {
+		return err_set(e, -ENOBUFS,
+			       "%s has more unreadable places than can be noted while its file "
+			       "systems stand still",
+			       r->set.name);
+	}
+	return extent_set_reserve(&r->bad, r->bad.count + 1) < 0 ? err_oom(e) : 0;
+}
+
 /*
- * Read [offset, offset + length) of the slot again in sectors; what cannot be read becomes zeros. Blocks that
- * were only read along are not missed.
+ * Read [offset, offset + length) of the slot again in sectors; what cannot be read becomes zeros, or ends the
+ * pass. Blocks that were only read along are not missed.
  */
 static int reader_retry(struct reader *r, const struct read_request *q, int error, struct err *e)
 {
@@ -108,16 +124,16 @@ static int reader_retry(struct reader *r, const struct read_request *q, int erro
 		if (n >= 0)
 			continue;
 		if (!r->set.ignore_errors) {
-			return err_set_errno(
-				e, n,
-				"cannot read %s at byte %" PRIu64 " (sector %" PRIu64
-				"); --ignore-read-errors records such places and goes on",
-				r->set.name, place, place / 512);
+			r->failed = n;
+			r->failed_at = place;
+			return n;
 		}
 		memset(slot->plain + at, 0, len);
 		slot->unreadable += len;
-		if (extent_set_add(&r->bad, place, len) < 0)
-			return err_oom(e);
+		n = reader_bad_room(r, e);
+		if (n < 0)
+			return n;
+		extent_set_add(&r->bad, place, len);
 		atomic_fetch_add(&r->set.status->bad, len);
 	}
 	return 0;
@@ -143,46 +159,53 @@ static void reader_chunk_complete(struct reader *r, struct pipeline_slot *slot)
 	atomic_fetch_add(&r->set.status->read, bytes);
 	if (r->first)
 		atomic_fetch_add(&r->set.status->done, bytes);
-	pipeline_ready(r->set.pipeline, slot);
+	if (!r->holding)
+		pipeline_ready(r->set.pipeline, slot);
 }
 
 static void reader_busy(struct reader *r)
 {
 	uint64_t now = io_now_ns();
 
-	if (r->n_free < READER_DEPTH)
+	if (r->n_free < READ_QUEUE_DEPTH)
 		r->busy_ns += now - r->busy_since;
 	r->busy_since = now;
+}
+
+/* A read has completed. 0, or what ends the pass. */
+static int reader_take_in(struct reader *r, const struct read_done *done, struct err *e)
+{
+	struct read_request *q = &r->requests[done->number];
+	uint64_t place = q->slot->chunk.offset + q->offset;
+	bool whole = done->result >= (int)q->length;
+	int n = 0;
+
+	r->busy_bytes += q->length;
+	r->free[r->n_free++] = done->number;
+	/* reads complete in any order; of those that fail, the lowest is told */
+	if (!whole && (!r->ended || (r->failed && place < r->failed_at)))
+		n = reader_retry(r, q, done->result < 0 ? done->result : -EIO, e);
+	if (--q->slot->reads == 0 && n >= 0 && !r->ended)
+		reader_chunk_complete(r, q->slot);
+	r->ended |= n < 0;
+	return n;
 }
 
 /* Take in what has completed; @wait: at least one. */
 static int reader_reap(struct reader *r, bool wait, struct err *e)
 {
-	struct io_uring_cqe *cqe;
-	unsigned int head, n = 0;
-	int result;
+	struct read_done done[READ_QUEUE_DEPTH];
+	int result = 0, n;
 
-	do {
-		result = wait ? io_uring_submit_and_wait(&r->ring, 1) : io_uring_submit(&r->ring);
-	} while (result == -EINTR);
-	if (result < 0)
-		return err_set_errno(e, result, "cannot submit reads");
+	n = r->queue->ops->reap(r->queue, wait, done);
+	if (n < 0)
+		return err_set_errno(e, n, "cannot submit reads");
 	reader_busy(r);
-	result = 0;
-	io_uring_for_each_cqe(&r->ring, head, cqe)
-	{
-		unsigned int number = (unsigned int)io_uring_cqe_get_data64(cqe);
-		struct read_request *q = &r->requests[number];
+	for (int i = 0; i < n; i++) {
+		int one = reader_take_in(r, &done[i], e);
 
-		n++;
-		if (cqe->res < (int)q->length && result >= 0)
-			result = reader_retry(r, q, cqe->res < 0 ? cqe->res : -EIO, e);
-		r->busy_bytes += q->length;
-		r->free[r->n_free++] = number;
-		if (--q->slot->reads == 0 && result >= 0)
-			reader_chunk_complete(r, q->slot);
+		result = result < 0 ? result : one;
 	}
-	io_uring_cq_advance(&r->ring, n);
 	return result;
 }
 
@@ -190,9 +213,7 @@ static int reader_start(struct reader *r, struct pipeline_slot *slot, uint32_t o
 			uint32_t length, struct err *e)
 {
 	uint64_t place = slot->chunk.offset + offset;
-	uint8_t *buffer = slot->plain + offset;
 	uint32_t whole = ROUND_UP(length, r->set.sector_size); /* a file may end inside a sector */
-	struct io_uring_sqe *sqe;
 	unsigned int number;
 	int n;
 
@@ -204,13 +225,7 @@ static int reader_start(struct reader *r, struct pipeline_slot *slot, uint32_t o
 	reader_busy(r);
 	number = r->free[--r->n_free];
 	r->requests[number] = (struct read_request){ slot, offset, length };
-	sqe = io_uring_get_sqe(&r->ring); /* as many as requests: never NULL */
-	if (r->fixed && buffer + whole <= r->buffers + r->fixed_bytes) {
-		io_uring_prep_read_fixed(sqe, r->set.fd, buffer, whole, place, 0);
-	} else {
-		io_uring_prep_read(sqe, r->set.fd, buffer, whole, place);
-	}
-	io_uring_sqe_set_data64(sqe, number);
+	r->queue->ops->start(r->queue, number, slot->plain + offset, whole, place);
 	return 0;
 }
 
@@ -255,7 +270,7 @@ static int reader_take_slot(struct reader *r, struct pipeline_slot **ret, struct
 {
 	for (;;) {
 		/* with reads in flight it is they that will free a slot, so wait for them first */
-		bool idle = r->n_free == READER_DEPTH;
+		bool idle = r->n_free == READ_QUEUE_DEPTH;
 		int n = pipeline_take(r->set.pipeline, idle, ret, e);
 
 		if (n < 0 || *ret)
@@ -269,34 +284,54 @@ static int reader_take_slot(struct reader *r, struct pipeline_slot **ret, struct
 /* After an error: no buffer may be given back while the kernel still reads into it. */
 static void reader_settle(struct reader *r)
 {
-	while (r->n_free < READER_DEPTH) {
-		struct io_uring_cqe *cqe;
-
-		io_uring_submit(&r->ring);
-		if (io_uring_wait_cqe(&r->ring, &cqe) < 0)
-			continue;
-		r->free[r->n_free++] = (unsigned int)io_uring_cqe_get_data64(cqe);
-		io_uring_cqe_seen(&r->ring, cqe);
-	}
+	r->ended = true;
+	while (r->n_free < READ_QUEUE_DEPTH)
+		reader_reap(r, true, NULL);
 }
 
 /* What was unreadable in a chunk that is now read again no longer counts. */
-static int reader_forget_bad(struct reader *r, const struct plan_chunk *c)
+static int reader_forget_bad(struct reader *r, const struct plan_chunk *c, struct err *e)
 {
-	struct extent here = { c->offset, c->length };
-	struct extent_set again = { .items = &here, .count = 1 }, rest;
+	uint64_t from = c->offset, to = c->offset + c->length;
+	size_t kept = 0;
+	struct extent tail = { 0 };
 	int n;
 
-	extent_set_normalise(&r->bad);
-	if (!extent_set_overlaps(&r->bad, c->offset, c->length))
-		return 0;
-	n = extent_set_subtract(&r->bad, &again, &rest);
+	n = reader_bad_room(r, e);
 	if (n < 0)
 		return n;
-	extent_set_done(&r->bad);
-	r->bad = rest;
+	for (size_t i = 0; i < r->bad.count; i++) {
+		struct extent x = r->bad.items[i];
+		uint64_t end = extent_end(&x);
+
+		if (end <= from || x.start >= to) {
+			r->bad.items[kept++] = x;
+			continue;
+		}
+		/* none overlaps another, so at most one goes beyond the chunk on both sides */
+		if (x.start < from)
+			r->bad.items[kept++] = (struct extent){ x.start, from - x.start };
+		if (end > to && x.start < from) {
+			tail = (struct extent){ to, end - to };
+		} else if (end > to) {
+			r->bad.items[kept++] = (struct extent){ to, end - to };
+		}
+	}
+	if (tail.length)
+		r->bad.items[kept++] = tail;
+	r->bad.count = kept;
 	atomic_store(&r->set.status->bad, extent_set_total(&r->bad));
 	return 0;
+}
+
+/* The slot's place in the stream is the next one. */
+static void reader_submit(struct reader *r, struct pipeline_slot *slot)
+{
+	if (r->holding) {
+		r->held[r->n_held++] = slot;
+	} else {
+		pipeline_submit(r->set.pipeline, slot);
+	}
 }
 
 static int reader_chunks(struct reader *r, const struct plan *plan, const struct extent_set *ranges,
@@ -310,20 +345,20 @@ static int reader_chunks(struct reader *r, const struct plan *plan, const struct
 	while (plan_next(plan, ranges, &at, &chunk)) {
 		if (cancel_raised(r->set.cancel))
 			return err_set(e, -ECANCELED, "cancelled");
-		if (r->bad.count && reader_forget_bad(r, &chunk) < 0)
-			return err_oom(e);
-		n = reader_take_slot(r, &slot, e);
+		n = r->bad.count ? reader_forget_bad(r, &chunk, e) : 0;
+		if (n >= 0)
+			n = reader_take_slot(r, &slot, e);
 		if (n < 0)
 			return n;
 		slot->chunk = chunk;
-		pipeline_submit(r->set.pipeline, slot);
+		reader_submit(r, slot);
 		n = reader_chunk(r, slot, e);
 		if (n >= 0)
 			n = reader_reap(r, false, e);
 		if (n < 0)
 			return n;
 	}
-	while (r->n_free < READER_DEPTH) {
+	while (r->n_free < READ_QUEUE_DEPTH) {
 		n = reader_reap(r, true, e);
 		if (n < 0)
 			return n;
@@ -337,10 +372,40 @@ int reader_pass(struct reader *r, const struct plan *plan, const struct extent_s
 	int n;
 
 	r->first = first;
+	r->ended = false;
+	r->failed = 0;
 	n = reader_chunks(r, plan, ranges, e);
 	if (n < 0)
 		reader_settle(r);
-	return n;
+	if (n >= 0 || !r->failed)
+		return n;
+	return err_set_errno(e, r->failed,
+			     "cannot read %s at byte %" PRIu64 " (sector %" PRIu64
+			     "); --ignore-read-errors records such places and goes on",
+			     r->set.name, r->failed_at, r->failed_at / 512);
+}
+
+int reader_reserve(struct reader *r)
+{
+	/* written to, so that its pages are there */
+	memset(r->held, 0, r->set.slots * sizeof(struct pipeline_slot *));
+	return extent_set_reserve(&r->bad, r->bad.count + READER_BAD_ROOM);
+}
+
+void reader_hold(struct reader *r)
+{
+	r->n_held = 0;
+	r->holding = true;
+}
+
+void reader_release(struct reader *r)
+{
+	r->holding = false;
+	for (size_t i = 0; i < r->n_held; i++) {
+		pipeline_submit(r->set.pipeline, r->held[i]);
+		pipeline_ready(r->set.pipeline, r->held[i]);
+	}
+	r->n_held = 0;
 }
 
 uint64_t reader_rate(const struct reader *r)

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * reader - chunks from the source into the pipeline, by io_uring: registered buffers, bounded depth,
- * O_DIRECT.
+ * reader - chunks from the source into the pipeline, by a read queue of bounded depth, O_DIRECT.
  *
  * A read that fails is repeated in pieces of one sector-sized block; blocks that stay unreadable become
- * zeros and are noted in `bad`, or end the capture.
+ * zeros and are noted in `bad`, or end the capture: the lowest of those that were met is told.
  */
 #pragma once
 
@@ -13,6 +12,7 @@
 #include "agent/capture_status.h"
 #include "agent/pipeline.h"
 #include "agent/plan.h"
+#include "agent/read_queue.h"
 #include "lib/base/cancel.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/err.h"
@@ -26,11 +26,12 @@ struct reader_settings {
 	uint32_t sector_size;
 	bool ignore_errors;
 	struct pipeline *pipeline;
+	unsigned int slots; /* of the pipeline, all that there may be: for reader_hold() */
 	struct capture_status *status; /* read, done, bad are kept up to date */
 	struct cancel *cancel;
+	struct read_queue *queue; /* taken over, also on failure; NULL: read_queue_new()'s */
 };
 
-/* -ENOSYS and words when the kernel or a policy denies io_uring. */
 int reader_new(const struct reader_settings *settings, struct reader **ret, struct err *e);
 void reader_free(struct reader *r);
 DEFINE_CLEANUP(struct reader, reader_free);
@@ -41,6 +42,17 @@ DEFINE_CLEANUP(struct reader, reader_free);
  */
 int reader_pass(struct reader *r, const struct plan *plan, const struct extent_set *ranges,
 		bool first, struct err *e);
+
+/* Make ready for reader_hold(); call it before anything stands still. 0 or -ENOMEM. */
+int reader_reserve(struct reader *r);
+/*
+ * Until reader_release() what is read stays with the reader, and the pipeline's threads sleep: they would take
+ * the processor from us while file systems stand still (a chunk takes a millisecond to compress). Never
+ * allocates. For passes of at most as many chunks as there are free slots.
+ */
+void reader_hold(struct reader *r);
+/* Everything that was held goes on its way. After reader_hold() only; not after a pass that failed. */
+void reader_release(struct reader *r);
 
 /* Bytes per second while reads were under way, all passes so far; 0: nothing read yet. */
 uint64_t reader_rate(const struct reader *r);

@@ -42,7 +42,8 @@ static int request_set(struct capture_request *req, enum request_option o,
 	case OPTION_STRATEGY:
 		if (capture_strategy_parse(v->s, &req->strategy) < 0) {
 			return err_set(e, -EINVAL,
-				       "strategy %.64s is unknown: auto, precopy or offline", v->s);
+				       "strategy %.64s is unknown: auto, precopy, offline or still",
+				       v->s);
 		}
 		return 0;
 	case OPTION_LEVEL:

@@ -29,6 +29,7 @@ struct snapshot;
 
 struct snapshot_ops {
 	const char *name; /* as in --strategy and in the manifest */
+	bool one_pass;	  /* next() never hands out anything */
 	/* Makes s->map. May block long. 0 or a negative errno. */
 	int (*begin)(struct snapshot *s, struct err *e);
 	/*
@@ -66,3 +67,7 @@ struct snapshot {
 
 extern const struct snapshot_ops snapshot_precopy;
 extern const struct snapshot_ops snapshot_offline;
+extern const struct snapshot_ops snapshot_still;
+
+/* Is everything on @d mounted read-only, and nothing else done with it? 0, or -EBUSY and what is. */
+int snapshot_still_possible(const struct disk *d, struct err *e);

@@ -16,9 +16,9 @@
  *      done; without (c) or (e) the capture fails.
  *  S4. While frozen: only ioctl, the tracker's mapped memory and grace period, and reads (F2).
  *
- * Order of begin():  1 track  2 open era  3 freeze, thaw  4 map
+ * Order of begin():  1 track  2 open era  3 freeze, thaw  4 map, open era
  *          of next(): 5 flush  6 open era, scan  then either hand out, or
- *                     7 make memory ready  8 freeze  9 open era, scan  hand out
+ *                     7 make memory ready, flush  8 freeze  9 open era, scan  hand out
  *                     10 (all is read) scan  11 thaw  12 check S3
  */
 #include <errno.h>
@@ -27,16 +27,17 @@
 #include <string.h>
 #include <time.h>
 
-#include "agent/disk_layout.h"
 #include "agent/freeze.h"
 #include "agent/pause.h"
+#include "agent/precopy_check.h"
 #include "agent/snapshot.h"
-#include "agent/sysblock.h"
 #include "agent/tracker.h"
 #include "lib/base/io.h"
 
-/* Below this nobody notices a freeze: do not try to make it shorter. */
-#define QUICK_NS 20000000u
+/* Below this a shorter last pass is not worth another pass before it. */
+#define QUICK_NS 2000000u
+/* Below this it is good enough as soon as a pass does not make it shorter any more. */
+#define SHORT_NS 20000000u
 /* Passes that did not get smaller by a quarter before we stop hoping. */
 #define STALLED_MAX 3u
 /* Freezes that came to nothing before we give up. */
@@ -47,7 +48,14 @@
  */
 #define BUSY_TRIES   100u
 #define BUSY_WAIT_NS 100000000
-/* Extents that can be noted while frozen without allocating; a scan has at most so many that matter. */
+/*
+ * After a freeze that came to nothing the writers are left alone: the first time for so long, then twice as long
+ * each time, and always so many times as long as they had to stand. What was in the way (a large flush, a
+ * discard, a swap file) is often over by then.
+ */
+#define REST_NS	   UINT64_C(200000000)
+#define REST_TIMES 4u
+/* Extents that can be noted while frozen, at least: without allocating, and more than twice those known before. */
 #define DIRTY_RESERVE 65536u
 
 struct precopy {
@@ -56,10 +64,12 @@ struct precopy {
 	struct extent_set dirty, late;
 	uint32_t since;	       /* S1 */
 	uint32_t since_before; /* `since` before the freeze, to fall back on */
+	uint32_t quiet;	       /* opened when the map was made */
 	uint32_t era_frozen;
 	struct plan_cost cost; /* of `dirty` */
 	uint64_t last_bytes;
 	uint64_t reserved; /* chunks */
+	uint64_t stood_ns; /* the last freeze */
 	unsigned int stalled, attempts;
 };
 
@@ -68,6 +78,7 @@ static void precopy_note_freeze(struct snapshot *s)
 	struct precopy *p = s->state;
 	uint64_t us = freeze_duration_ns(p->freeze) / 1000;
 
+	p->stood_ns = freeze_duration_ns(p->freeze);
 	if (us > atomic_load(&s->status->freeze_us))
 		atomic_store(&s->status->freeze_us, us);
 }
@@ -153,6 +164,20 @@ static void precopy_disarm(struct snapshot *s)
 	freeze_free(TAKE_PTR(p->freeze));
 }
 
+/* Sleep; -ECANCELED when the capture is cancelled meanwhile. */
+static int precopy_wait(struct snapshot *s, uint64_t ns, struct err *e)
+{
+	while (ns > 0) {
+		uint64_t step = MIN(ns, (uint64_t)BUSY_WAIT_NS);
+
+		if (cancel_raised(s->cancel))
+			return err_set(e, -ECANCELED, "cancelled");
+		nanosleep(&(struct timespec){ .tv_nsec = (long)step }, NULL);
+		ns -= step;
+	}
+	return 0;
+}
+
 static int precopy_stand_still(struct snapshot *s, struct err *e)
 {
 	struct precopy *p = s->state;
@@ -164,9 +189,9 @@ static int precopy_stand_still(struct snapshot *s, struct err *e)
 			precopy_note_freeze(s);
 		if (r != -EBUSY || i == BUSY_TRIES)
 			return r;
-		if (cancel_raised(s->cancel))
-			return err_set(e, -ECANCELED, "cancelled");
-		nanosleep(&(struct timespec){ .tv_nsec = BUSY_WAIT_NS }, NULL);
+		r = precopy_wait(s, BUSY_WAIT_NS, e);
+		if (r < 0)
+			return r;
 	}
 }
 
@@ -177,7 +202,9 @@ static int precopy_flush(struct snapshot *s, struct err *e)
 	int r = -ETIME;
 
 	for (unsigned int i = 0; i < STALLED_MAX && r == -ETIME; i++) {
-		r = freeze_sync(p->freeze, e);
+		r = precopy_wait(s, i * p->stood_ns * REST_TIMES, e);
+		if (r >= 0)
+			r = freeze_sync(p->freeze, e);
 		if (r >= 0)
 			r = precopy_stand_still(s, e);
 		if (r >= 0)
@@ -194,11 +221,6 @@ static int precopy_begin(struct snapshot *s, struct err *e)
 	if (!p)
 		return err_oom(e);
 	s->state = p;
-	if (extent_set_reserve(&p->dirty, DIRTY_RESERVE) < 0 ||
-	    extent_set_reserve(&p->late, DIRTY_RESERVE) < 0)
-		return err_oom(e);
-	memset(p->dirty.items, 0, DIRTY_RESERVE * sizeof(*p->dirty.items));
-	memset(p->late.items, 0, DIRTY_RESERVE * sizeof(*p->late.items));
 	r = precopy_track(s, e);
 	if (r < 0)
 		return r;
@@ -211,6 +233,8 @@ static int precopy_begin(struct snapshot *s, struct err *e)
 	if (r >= 0)
 		r = usedmap_make(s->disk, true, &s->map, e);
 	precopy_disarm(s);
+	if (r >= 0)
+		r = tracker_open_era(p->tracker, &p->quiet, e);
 	if (r >= 0)
 		pause_at("mapped");
 	return r;
@@ -232,8 +256,11 @@ static void precopy_to_source(const struct disk *d, struct extent_set *set)
 	set->count = kept;
 }
 
-/* Steps 6 and 9: open an era, and find what was written since `since`. */
-static int precopy_look(struct snapshot *s, uint32_t *ret_era, struct err *e)
+/*
+ * Steps 6 and 9: open an era, and find what was written since `since`. Where file systems stand still, -ENOBUFS:
+ * there is more than precopy_make_room() has made room for.
+ */
+static int precopy_look(struct snapshot *s, bool frozen, uint32_t *ret_era, struct err *e)
 {
 	struct precopy *p = s->state;
 	int r;
@@ -242,8 +269,10 @@ static int precopy_look(struct snapshot *s, uint32_t *ret_era, struct err *e)
 	if (r < 0)
 		return r;
 	p->dirty.count = 0;
-	if (tracker_scan(p->tracker, p->since, &p->dirty) < 0)
-		return err_oom(e);
+	r = frozen ? tracker_scan_fixed(p->tracker, p->since, &p->dirty)
+		   : tracker_scan(p->tracker, p->since, &p->dirty);
+	if (r < 0)
+		return r == -ENOBUFS ? r : err_oom(e);
 	precopy_to_source(s->disk, &p->dirty);
 	p->cost = plan_cost_of(s->plan, &p->dirty);
 	atomic_store(&s->status->dirty, p->cost.bytes);
@@ -261,6 +290,7 @@ static uint64_t precopy_estimate_ns(const struct snapshot *s, const struct preco
 enum precopy_choice {
 	CHOICE_READ,
 	CHOICE_FREEZE,
+	CHOICE_REST,
 	CHOICE_GIVE_UP,
 };
 
@@ -271,13 +301,16 @@ static enum precopy_choice precopy_choose(const struct snapshot *s, struct preco
 	/* not all of the memory, a quarter of the time: the flush inside FIFREEZE will add to it */
 	bool fits = p->cost.chunks <= s->capacity / 4 * 3 && estimate <= allowed / 4;
 	bool shrunk = p->cost.bytes < p->last_bytes / 4 * 3;
+	bool quick = estimate <= MIN(allowed / 8, (uint64_t)QUICK_NS);
+	bool brief = estimate <= MIN(allowed / 8, (uint64_t)SHORT_NS);
 
-	if (fits && estimate <= MIN(allowed / 8, (uint64_t)QUICK_NS))
-		return CHOICE_FREEZE;
 	p->stalled = shrunk ? 0 : p->stalled + 1;
-	if (p->stalled < STALLED_MAX)
+	if (!quick && !(brief && p->stalled) && p->stalled < STALLED_MAX)
 		return CHOICE_READ;
-	return fits ? CHOICE_FREEZE : CHOICE_GIVE_UP;
+	if (!fits)
+		return CHOICE_GIVE_UP;
+	/* a freeze that would only end at the deadline stalls everybody and helps nobody */
+	return freeze_sync_ns(p->freeze) <= allowed / 2 ? CHOICE_FREEZE : CHOICE_REST;
 }
 
 static int precopy_hand_out(struct snapshot *s, uint32_t era, const struct extent_set **ret)
@@ -308,52 +341,95 @@ static int precopy_give_up(struct snapshot *s, struct err *e)
 		       atomic_load(&s->status->passes), s->request->max_freeze_ms);
 }
 
-/* Steps 7 to 9. Returns 1 with ranges; s->frozen says whether they are the last. */
+/* Room for what may be found while nothing may be allocated, present and not only promised. */
+static int precopy_make_room(struct precopy *p, struct err *e)
+{
+	size_t room = MAX(p->dirty.count * 3, (size_t)DIRTY_RESERVE);
+
+	p->dirty.count = p->late.count = 0;
+	if (extent_set_reserve(&p->dirty, room) < 0 || extent_set_reserve(&p->late, room) < 0)
+		return err_oom(e);
+	memset(p->dirty.items, 0, p->dirty.allocated * sizeof(*p->dirty.items));
+	memset(p->late.items, 0, p->late.allocated * sizeof(*p->late.items));
+	return 0;
+}
+
+/* Step 7. */
+static int precopy_make_ready(struct snapshot *s, struct err *e)
+{
+	struct precopy *p = s->state;
+	int r;
+
+	/* what is touched here is time in which more is written: little at first, more if that was too little */
+	p->reserved =
+		MIN(s->capacity, MAX(p->cost.chunks * 3, s->capacity / 16 * (p->attempts + 1)));
+	r = s->reserve(s->reserve_ctx, p->reserved, e);
+	if (r >= 0)
+		r = precopy_make_room(p, e);
+	return r < 0 ? r : freeze_sync(p->freeze, e);
+}
+
+/*
+ * Steps 7 to 9. Returns 1 with the last ranges, with s->frozen set; -EAGAIN: nothing stands still, this attempt
+ * came to nothing.
+ */
 static int precopy_freeze(struct snapshot *s, const struct extent_set **ret, struct err *e)
 {
 	struct precopy *p = s->state;
 	uint32_t era;
 	int r;
 
-	p->attempts++;
-	p->reserved = MIN(s->capacity, MAX(p->cost.chunks * 2, s->capacity / 4));
-	r = s->reserve(s->reserve_ctx, p->reserved, e);
-	if (r >= 0)
-		r = precopy_arm(s, e);
-	if (r >= 0)
-		r = freeze_sync(p->freeze, e);
+	r = precopy_make_ready(s, e);
 	if (r < 0)
 		return r;
 	atomic_store(&s->status->phase, PHASE_FREEZE);
 	r = precopy_stand_still(s, e);
-	if (r == -ETIME && p->attempts < ATTEMPTS_MAX) {
-		/* all the time went into flushing; there will be less to flush the next time */
-		r = precopy_look(s, &era, e);
-		return r < 0 ? r : precopy_hand_out(s, era, ret);
-	}
 	if (r < 0)
-		return r;
+		return r == -ETIME || r == -EPIPE ? -EAGAIN : r;
 	s->instant_ns = io_realtime_ns();
 	pause_at("frozen");
-	p->since_before = p->since;
-	r = precopy_look(s, &era, e);
-	if (r >= 0 && p->cost.chunks <= p->reserved && !freeze_expired(p->freeze)) {
+	r = precopy_look(s, true, &era, e);
+	if (r >= 0 && p->cost.chunks > p->reserved)
+		r = -ENOBUFS;
+	if (r >= 0 && !freeze_expired(p->freeze)) {
 		s->frozen = true;
+		p->since_before = p->since;
 		p->era_frozen = era;
 		return precopy_hand_out(s, era, ret);
 	}
-	if (r < 0) {
-		precopy_thaw(s, NULL);
-		return r;
+	if (r >= 0) {
+		precopy_thaw(s, e);
+		return -EAGAIN;
 	}
-	r = precopy_thaw(s, e);
-	if (p->attempts < ATTEMPTS_MAX)
-		return precopy_hand_out(s, era, ret);
-	return r < 0 ? err_prefix(e, "gave up after %u freezes", p->attempts)
-		     : precopy_give_up(s, e);
+	precopy_thaw(s, NULL);
+	if (r != -ENOBUFS)
+		return r;
+	err_set(e, -EBUSY,
+		"much more was written to %s just before its file systems stood still than before "
+		"that",
+		s->disk->path);
+	return -EAGAIN;
 }
 
-/* Was anything that we capture written since @era? Never allocates, see DIRTY_RESERVE. */
+/*
+ * A freeze that came to nothing, or was not tried; @e says why. Leave the writers alone for a while. 0: try
+ * again.
+ */
+static int precopy_rest(struct snapshot *s, struct err *e)
+{
+	struct precopy *p = s->state;
+	uint64_t rest = MAX(REST_NS << p->attempts, p->stood_ns * REST_TIMES);
+
+	precopy_disarm(s);
+	if (++p->attempts >= ATTEMPTS_MAX)
+		return err_prefix(e, "gave up after %u attempts to freeze", p->attempts);
+	/* what was written in this time will take a pass, and that is not for lack of progress */
+	p->stalled = 0;
+	p->last_bytes = UINT64_MAX;
+	return precopy_wait(s, rest, e);
+}
+
+/* Was anything that we capture written since @era? Never allocates. */
 static bool precopy_touched(struct snapshot *s, uint32_t era)
 {
 	struct precopy *p = s->state;
@@ -361,7 +437,7 @@ static bool precopy_touched(struct snapshot *s, uint32_t era)
 	uint64_t at = 0;
 
 	p->late.count = 0;
-	if (tracker_scan(p->tracker, era, &p->late) < 0)
+	if (tracker_scan_fixed(p->tracker, era, &p->late) < 0)
 		return true;
 	precopy_to_source(s->disk, &p->late);
 	return plan_next(s->plan, &p->late, &at, &chunk);
@@ -378,7 +454,8 @@ static uint64_t precopy_region_length(const struct disk *d, uint64_t start)
 
 /*
  * What can be promised. A file system that cannot be frozen (vfat) was flushed in its turn; it is as good as
- * frozen if nothing was written to it from the look before until the end.
+ * frozen if nothing was written to it for the whole of the capture. Less than that would not do: an operation
+ * may have written its first half before the look and have the other half still in memory.
  */
 static const char *precopy_guarantee(const struct snapshot *s)
 {
@@ -390,102 +467,14 @@ static const char *precopy_guarantee(const struct snapshot *s)
 
 		if (!freeze_unfrozen(p->freeze, i))
 			continue;
-		if (!length || tracker_touched(p->tracker, p->since_before,
-					       s->disk->whole_offset + m->start, length))
+		if (!length ||
+		    tracker_touched(p->tracker, p->quiet, s->disk->whole_offset + m->start, length))
 			return "crash-consistent";
 	}
 	return s->disk->n_mounts ? "filesystem-consistent" : "crash-consistent";
 }
 
-/* Is @dev in use by something that we neither froze nor know to be above our freeze? */
-static bool precopy_device_hidden(const struct snapshot *s, dev_t dev)
-{
-	const struct disk *d = s->disk;
-	uint64_t start = dev == d->device ? 0 : sysblock_start(dev);
-	char path[SYSBLOCK_PATH_MAX];
-	dev_t holder;
-
-	for (size_t i = 0; i < d->n_mounts; i++) {
-		if (d->mounts[i].device == dev)
-			return false;
-	}
-	for (size_t i = 0; i < d->layout->n_regions; i++) {
-		if (d->layout->regions[i].start == start &&
-		    s->map->regions[i].content == CONTENT_HEADER)
-			return false;
-	}
-	return sysblock_links(dev, "holders", &holder, 1) <= 0 &&
-	       sysblock_path(dev, path, sizeof(path)) == 0 && disk_mounts_claimed(path);
-}
-
-/* Is a file system mounted where we cannot see it, in a mount namespace of its own? It was not frozen. */
-static bool precopy_hidden_mounts(const struct snapshot *s)
-{
-	const struct disk *d = s->disk;
-	dev_t parts[SYSBLOCK_LINKS_MAX];
-	int n = d->is_partition ? 0 : sysblock_partitions(d->whole, parts, SYSBLOCK_LINKS_MAX);
-
-	if (n <= 0)
-		return precopy_device_hidden(s, d->device);
-	for (int i = 0; i < n; i++) {
-		if (precopy_device_hidden(s, parts[i]))
-			return true;
-	}
-	return false;
-}
-
-/* S3 (d): the same file systems as when we froze? */
-static int precopy_same_mounts(struct snapshot *s, const int *ids, size_t count, struct err *e)
-{
-	int r;
-
-	r = disk_refresh_mounts(s->disk, e);
-	if (r < 0)
-		return r;
-	/* one that went away was flushed by its umount, which we have tracked */
-	for (size_t i = 0; i < s->disk->n_mounts; i++) {
-		bool known = false;
-
-		for (size_t k = 0; k < count; k++)
-			known |= ids[k] == s->disk->mounts[i].mount_id;
-		if (!known)
-			return 0;
-	}
-	return 1;
-}
-
-static bool precopy_equal_texts(const char *a, const char *b)
-{
-	return a && b ? strcmp(a, b) == 0 : a == b;
-}
-
-/* S3 (e): is the disk divided as it was when we began, and do the same file systems lie on it? */
-static int precopy_check_layout(const struct snapshot *s, struct err *e)
-{
-	const struct disk *d = s->disk;
-	const struct layout *was = d->layout;
-	_cleanup_(layout_freep) struct layout *now = NULL;
-	bool same;
-	int r;
-
-	r = disk_layout_probe_device(d->fd, d->path, d->size, d->logical_sector, &now, e);
-	if (r < 0)
-		return r;
-	same = now->n_regions == was->n_regions &&
-	       precopy_equal_texts(now->table_script, was->table_script);
-	for (size_t i = 0; same && i < was->n_regions; i++) {
-		same = now->regions[i].start == was->regions[i].start &&
-		       now->regions[i].length == was->regions[i].length &&
-		       precopy_equal_texts(now->regions[i].fs_type, was->regions[i].fs_type);
-	}
-	return same ? 0
-		    : err_set(e, -ESTALE,
-			      "the partitions of %s, or the file systems on them, were made anew while it "
-			      "was captured: capture it again",
-			      d->path);
-}
-
-/* Steps 10 to 12. Returns 0: done; 1: read again; -EAGAIN: this attempt came to nothing. */
+/* Steps 10 to 12. Returns 0: done; -EAGAIN: this attempt came to nothing. */
 static int precopy_conclude(struct snapshot *s, struct err *e)
 {
 	struct precopy *p = s->state;
@@ -527,26 +516,29 @@ static int precopy_conclude(struct snapshot *s, struct err *e)
 	return 0;
 }
 
-static int precopy_next(struct snapshot *s, const struct extent_set **ret, struct err *e)
+static int precopy_too_slow(struct snapshot *s, struct err *e)
+{
+	struct precopy *p = s->state;
+
+	return err_set(
+		e, -EBUSY,
+		"flushing the file systems of %s takes %u ms, too long for --max-freeze %u ms",
+		s->disk->path, (unsigned int)(freeze_sync_ns(p->freeze) / 1000000),
+		s->request->max_freeze_ms);
+}
+
+/* Steps 5 to 9. -EAGAIN: rest, and call it again. */
+static int precopy_advance(struct snapshot *s, const struct extent_set **ret, struct err *e)
 {
 	struct precopy *p = s->state;
 	uint32_t era;
 	int r;
 
-	if (s->frozen) {
-		r = precopy_conclude(s, e);
-		if (r != -EAGAIN)
-			return r;
-		if (p->attempts >= ATTEMPTS_MAX)
-			return err_prefix(e, "gave up after %u freezes", p->attempts);
-		/* what was read while things moved counts as not read */
-		p->since = p->since_before;
-	}
 	r = precopy_arm(s, e);
 	if (r >= 0)
 		r = freeze_sync(p->freeze, e);
 	if (r >= 0)
-		r = precopy_look(s, &era, e);
+		r = precopy_look(s, false, &era, e);
 	if (r >= 0)
 		r = precopy_check_doubt(s, e);
 	if (r < 0)
@@ -554,11 +546,37 @@ static int precopy_next(struct snapshot *s, const struct extent_set **ret, struc
 	switch (precopy_choose(s, p)) {
 	case CHOICE_FREEZE:
 		return precopy_freeze(s, ret, e);
+	case CHOICE_REST:
+		precopy_too_slow(s, e);
+		return -EAGAIN;
 	case CHOICE_GIVE_UP:
 		return precopy_give_up(s, e);
 	default:
 		return precopy_hand_out(s, era, ret);
 	}
+}
+
+static int precopy_next(struct snapshot *s, const struct extent_set **ret, struct err *e)
+{
+	struct precopy *p = s->state;
+	int r;
+
+	if (s->frozen) {
+		r = precopy_conclude(s, e);
+		if (r != -EAGAIN)
+			return r;
+		/* what was read while things moved counts as not read */
+		p->since = p->since_before;
+		r = precopy_rest(s, e);
+		if (r < 0)
+			return r;
+	}
+	while ((r = precopy_advance(s, ret, e)) == -EAGAIN) {
+		r = precopy_rest(s, e);
+		if (r < 0)
+			return r;
+	}
+	return r;
 }
 
 const struct snapshot_ops snapshot_precopy = {

@@ -16,6 +16,7 @@
 
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
+#include "lib/base/text.h"
 
 /* sysfs counts sectors of 512 bytes whatever the device's own are. */
 #define SYSFS_SECTOR_BYTES 512u
@@ -101,18 +102,6 @@ bool sysblock_is_partition(dev_t dev)
 	return sysblock_has(dev, "partition");
 }
 
-static int number_parse(const char *text, dev_t *ret)
-{
-	unsigned int major_number, minor_number;
-	char end;
-
-	/* NOLINTNEXTLINE(cert-err34-c): two small numbers from the kernel itself */
-	if (sscanf(text, "%u:%u%c", &major_number, &minor_number, &end) != 2)
-		return -EINVAL;
-	*ret = makedev(major_number, minor_number);
-	return 0;
-}
-
 int sysblock_whole(dev_t dev, dev_t *ret)
 {
 	char text[32];
@@ -124,7 +113,7 @@ int sysblock_whole(dev_t dev, dev_t *ret)
 	}
 	/* a partition's directory lies in its disk's */
 	n = sysblock_text(dev, "../dev", text, sizeof(text));
-	return n < 0 ? (int)n : number_parse(text, ret);
+	return n < 0 ? (int)n : text_device(text, ret);
 }
 
 uint64_t sysblock_start(dev_t dev)
@@ -156,7 +145,7 @@ static int links_read(const char *path, const char *also, dev_t *ret, int max)
 		}
 		snprintf(file, sizeof(file), "%s/%s/dev", path, entry->d_name);
 		if (io_read_line(file, text, sizeof(text)) > 0 &&
-		    number_parse(text, &ret[count]) == 0)
+		    text_device(text, &ret[count]) == 0)
 			count++;
 	}
 	return count;

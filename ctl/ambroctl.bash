@@ -37,7 +37,7 @@ _ambroctl_argument() {
 	local current=$1 before=$2
 	case $before in
 	--socket | -o | --output) _ambroctl_files "$current" ;;
-	--strategy) _ambroctl_words "auto precopy offline" "$current" ;;
+	--strategy) _ambroctl_words "auto precopy offline still" "$current" ;;
 	--level) _ambroctl_words "fast default max" "$current" ;;
 	--max-freeze | --threads | --partition) COMPREPLY=() ;;
 	*) return 1 ;;

@@ -28,7 +28,8 @@ static const char capture_help[] =
 	"\n"
 	"  -o, --output FILE        the image; it has its name only when it is complete. '-' is stdout\n"
 	"      --force              replace FILE\n"
-	"      --strategy NAME      auto (default), precopy (live), offline (nothing mounted)\n"
+	"      --strategy NAME      auto (default), precopy (live), offline (nothing mounted),\n"
+	"                           still (all mounted read-only)\n"
 	"      --level LEVEL        fast, default, max, or zstd's number -7 … 19\n"
 	"      --max-freeze MS      longest time a file system may stand still (default 2000)\n"
 	"      --threads N          to compress with (default: one per CPU)\n"
@@ -114,9 +115,10 @@ static int capture_set(struct capture_args *a, int option)
 	case OPTION_STRATEGY:
 		a->strategy = optarg;
 		if (!strcmp(optarg, "auto") || !strcmp(optarg, "precopy") ||
-		    !strcmp(optarg, "offline"))
+		    !strcmp(optarg, "offline") || !strcmp(optarg, "still"))
 			return 0;
-		verb_usage("capture", "--strategy: %s is not auto, precopy or offline", optarg);
+		verb_usage("capture", "--strategy: %s is not auto, precopy, offline or still",
+			   optarg);
 		return -EINVAL;
 	case OPTION_LEVEL:
 		if (codec_level_parse(optarg, &a->level) == 0)
@@ -207,6 +209,15 @@ static int capture_open_special(const char *path, struct capture_output *o, stru
 	return 1;
 }
 
+/* --force is no wish to lose the one thing that is to be kept. */
+static bool capture_would_replace_source(const struct capture_args *a)
+{
+	struct stat source, output;
+
+	return stat(a->source, &source) == 0 && stat(a->output, &output) == 0 &&
+	       source.st_dev == output.st_dev && source.st_ino == output.st_ino;
+}
+
 static int capture_open_output(const struct capture_args *a, struct capture_output *o,
 			       struct err *e)
 {
@@ -223,6 +234,8 @@ static int capture_open_output(const struct capture_args *a, struct capture_outp
 	}
 	if (o->owned)
 		return 0;
+	if (capture_would_replace_source(a))
+		return err_set(e, -EBUSY, "%s is the source itself", a->output);
 	r = newfile_open(a->output, 0600, a->force, &o->file, e);
 	if (r == -EEXIST && !a->force)
 		return err_set(e, r, "%s exists already; --force replaces it", a->output);

@@ -38,8 +38,8 @@ static const char *show_guarantee(const char *g)
 	if (!g)
 		return "unknown";
 	if (strcmp(g, "filesystem-consistent") == 0) {
-		return "filesystem-consistent: every file system was frozen for a moment, so all of "
-		       "them are whole and of one instant";
+		return "filesystem-consistent: every file system stood still, so all of them are "
+		       "whole and of one instant";
 	}
 	if (strcmp(g, "crash-consistent") == 0) {
 		return "crash-consistent: one instant, as if the power had failed then; journals "
@@ -60,6 +60,8 @@ static const char *show_strategy(const char *s)
 	}
 	if (strcmp(s, "offline") == 0)
 		return "offline: opened exclusively and read once";
+	if (strcmp(s, "still") == 0)
+		return "still: mounted read-only, read once, and nobody wrote meanwhile";
 	return NULL;
 }
 

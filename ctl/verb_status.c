@@ -13,7 +13,7 @@ static const char status_help[] =
 	"Usage: ambroctl status [OPTION]…\n"
 	"Says which agent runs, what it can do, and its captures.\n"
 	"\n"
-	"      --json         one object: version, tracker, tracker_reason,\n"
+	"      --json         one object: version, tracker, tracker_reason, io_uring,\n"
 	"                     max_jobs, jobs [ … ]\n"
 	"      --socket PATH  where the agent listens\n"
 	"  -h, --help         this text\n"
@@ -71,10 +71,11 @@ static int status_ask(struct err *e, json_t **ret)
 		return r;
 	}
 	abilities = json_object_get(agent, "Capabilities");
-	status = json_pack("{s:O?, s:O?, s:s, s:O?, s:o}", "version",
+	status = json_pack("{s:O?, s:O?, s:s, s:O?, s:O?, s:o}", "version",
 			   json_object_get(agent, "Version"), "tracker",
 			   json_object_get(abilities, "tracker"), "tracker_reason",
-			   client_text(abilities, "tracker_reason"), "max_jobs",
+			   client_text(abilities, "tracker_reason"), "io_uring",
+			   json_object_get(abilities, "io_uring"), "max_jobs",
 			   json_object_get(agent, "MaxJobs"), "jobs", jobs);
 	json_decref(agent);
 	if (!status)
@@ -128,6 +129,8 @@ static int status_print(const json_t *status)
 	} else {
 		printf("tracking not available: %s\n", client_text(status, "tracker_reason"));
 	}
+	if (json_is_false(json_object_get(status, "io_uring")))
+		printf("io_uring not available: disks are read by threads, which is slower\n");
 	if (!json_array_size(jobs)) {
 		printf("captures none\n");
 		return 0;

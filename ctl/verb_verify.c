@@ -36,12 +36,12 @@ static int verify_print_json(const struct image_file *f, const struct verify_res
 	double seconds = (double)elapsed_ns / 1e9;
 	json_t *o;
 
-	o = json_pack("{s:o, s:b, s:I, s:I, s:I, s:I, s:f, s:I}", "image",
+	o = json_pack("{s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:f, s:I}", "image",
 		      render_json_string(f->path), "ok", ok, "chunks", (json_int_t)v->chunks,
 		      "data_chunks", (json_int_t)v->data_chunks, "plain_bytes",
 		      (json_int_t)v->plain_bytes, "damaged_chunks", (json_int_t)v->damaged_chunks,
-		      "seconds", seconds, "rate",
-		      (json_int_t)(seconds > 0 ? (double)v->plain_bytes / seconds : 0));
+		      "bad", (json_int_t)extent_set_total(&f->manifest->bad), "seconds", seconds,
+		      "rate", (json_int_t)(seconds > 0 ? (double)v->plain_bytes / seconds : 0));
 	if (o && !ok) {
 		json_object_set_new(o, "first_offset", json_integer((json_int_t)v->first_offset));
 		json_object_set_new(o, "first_damage", render_json_string(v->first_damage));
@@ -60,6 +60,19 @@ static void verify_print(const struct image_file *f, const struct verify_result 
 	       render_seconds((elapsed_ns + 500000000) / 1000000000, time),
 	       render_rate((uint64_t)((double)v->plain_bytes * 1e9 / (double)MAX(elapsed_ns, 1u)),
 			   rate));
+}
+
+/* The image is as it was made; it was made of a disk that could not be read everywhere. */
+static void verify_warn(const struct image_file *f)
+{
+	uint64_t bad = extent_set_total(&f->manifest->bad);
+
+	if (bad) {
+		verb_say("verify",
+			 "note: %" PRIu64 " bytes of the disk could not be read when the image was "
+			 "made; there are zeros in their place",
+			 bad);
+	}
 }
 
 static int verify_run(const char *path, unsigned int threads, struct err *e)
@@ -83,8 +96,10 @@ static int verify_run(const char *path, unsigned int threads, struct err *e)
 	begun = io_now_ns() - begun;
 	if (arg_json && verify_print_json(&f, &v, begun, r == 0) < 0)
 		return err_set(e, -EIO, "cannot write the result");
-	if (r == 0 && !arg_json)
+	if (r == 0 && !arg_json) {
 		verify_print(&f, &v, begun);
+		verify_warn(&f);
+	}
 	if (r == -EBADMSG && !v.damaged_chunks) {
 		return err_set(
 			e, r,

@@ -32,7 +32,7 @@ for signal in KILL TERM; do
 	[[ $signal != TERM || $status == 130 ]] || fail "exit code $status after SIGTERM"
 	wait_for 20 no_job || fail "the job goes on without its client (SIG$signal)"
 	wait_for 20 disk_is_free || fail "the disk is still open (SIG$signal)"
-	timeout 5 touch "$scratch/mnt/after-$signal" || fail "the file system stands still"
+	timeout 120 touch "$scratch/mnt/after-$signal" || fail "the file system stands still"
 done
 exec 9>&-
 

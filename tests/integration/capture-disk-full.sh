@@ -15,6 +15,6 @@ agent_start
 
 expect_fail 1 "space" ambroctl capture "$loop" -o "$scratch/small/image.zst"
 [[ -z $(ls -A "$scratch/small") ]] || fail "left: $(ls -A "$scratch/small")"
-timeout 5 touch "$scratch/mnt/after" || fail "the file system stands still"
+timeout 120 touch "$scratch/mnt/after" || fail "the file system stands still"
 ambroctl capture "$loop" -o "$scratch/image.zst"
 ambroctl verify "$scratch/image.zst"

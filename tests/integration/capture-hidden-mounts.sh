@@ -26,7 +26,7 @@ ambroctl capture "$source" -o "$scratch/image.zst"
 mkdir "$scratch/theirs"
 # shellcheck disable=SC2016 # they are the inner shell's
 unshare -m --propagation private sh -c \
-	'mount "$1" "$2" && touch "$2/up" "$3" && exec sleep 60' - "${source}p2" "$scratch/theirs" "$scratch/ready" &
+	'mount "$1" "$2" && touch "$2/up" "$3" && exec sleep 600' - "${source}p2" "$scratch/theirs" "$scratch/ready" &
 cleanup _stop_quietly $!
 wait_for 10 test -e "$scratch/ready" || fail "no mount in a namespace"
 ambroctl capture "$source" -o "$scratch/hidden.zst"

@@ -22,7 +22,7 @@ noise_start "$scratch/up" 2
 sleep 0.5
 
 agent_start
-timeout 60 "$O/ambroctl" capture "$source" -o "$scratch/image.zst" --max-freeze 3000 ||
+timeout 120 "$O/ambroctl" capture "$source" -o "$scratch/image.zst" --max-freeze 3000 ||
 	fail "the capture failed or hangs"
 [[ $(manifest "$scratch/image.zst" .guarantee) == filesystem-consistent ]] || fail "wrong guarantee"
 ambroctl verify "$scratch/image.zst"

@@ -37,7 +37,7 @@ crowd = [socket.socket(socket.AF_UNIX) for _ in range(50)]
 for s in crowd:
     s.connect(sys.argv[1])
 print("here", flush=True)
-time.sleep(60)' "$AMBRO_SOCKET" >"$scratch/crowd" &
+time.sleep(600)' "$AMBRO_SOCKET" >"$scratch/crowd" &
 cleanup _stop_quietly $!
 wait_for 10 grep -q here "$scratch/crowd" || fail "nobody came"
 [[ $(agent_call get-property Jobs) == "u 0" ]] || fail "root is kept out"

@@ -8,7 +8,8 @@ require busctl systemd-socket-activate
 [[ -x $O/ambrod ]] || skip "$O/ambrod is not built"
 
 export AMBRO_SOCKET=$scratch/sock
-systemd-socket-activate --listen="$AMBRO_SOCKET" "$O/ambrod" 2>"$agent_log" &
+# it passes on what it is told to, and nothing else
+systemd-socket-activate "${sanitizer_variables[@]/#/--setenv=}" --listen="$AMBRO_SOCKET" "$O/ambrod" 2>"$agent_log" &
 agent_pid=$!
 cleanup agent_stop
 wait_for 10 test -S "$AMBRO_SOCKET" || fail "no socket"

@@ -7,7 +7,7 @@ require_root
 require busctl setpriv
 agent_start
 
-expect_fail 1 "another ambrod is running" timeout 10 "$O/ambrod" --socket "$AMBRO_SOCKET"
+expect_fail 1 "another ambrod is running" timeout 120 "$O/ambrod" --socket "$AMBRO_SOCKET"
 agent_answers || fail "the first one no longer answers"
 
 kill -KILL "$agent_pid"
@@ -22,11 +22,11 @@ agent_stop
 
 # what is no socket is left alone
 echo precious >"$scratch/file"
-expect_fail 1 "is not a socket" timeout 10 "$O/ambrod" --socket "$scratch/file"
+expect_fail 1 "is not a socket" timeout 120 "$O/ambrod" --socket "$scratch/file"
 [[ $(<"$scratch/file") == precious ]] || fail "a file was lost"
-expect_fail 1 "absolute" timeout 10 "$O/ambrod" --socket relative
-expect_fail 2 "unexpected argument" timeout 10 "$O/ambrod" now
+expect_fail 1 "absolute" timeout 120 "$O/ambrod" --socket relative
+expect_fail 2 "unexpected argument" timeout 120 "$O/ambrod" now
 
 cp "$O/ambrod" "$scratch/ambrod"
 chmod 755 "$scratch"
-expect_fail 1 "must run as root" timeout 10 setpriv --reuid=65534 --regid=65534 --clear-groups "$scratch/ambrod"
+expect_fail 1 "must run as root" timeout 120 setpriv --reuid=65534 --regid=65534 --clear-groups "$scratch/ambrod"

@@ -41,7 +41,7 @@ for text in 'Type yes' 'not confirmed'; do
 	grep -q "$text" "$scratch/tty" || fail "$(cat "$scratch/tty")"
 done
 unchanged
-(sleep 1 && echo yes && sleep 1) | terminal >"$scratch/tty" || fail "$(cat "$scratch/tty")"
+(sleep 1 && echo yes && sleep 3) | terminal >"$scratch/tty" || fail "$(cat "$scratch/tty")"
 same "$scratch/raw" "$loop"
 
 # nothing known, but not zeros: asked for as well; only zeros: not

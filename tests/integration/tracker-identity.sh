@@ -24,12 +24,13 @@ losetup "$loop" "$scratch/b"
 
 # a larger disk under a tracker that is held
 coproc held { tracker hold "$loop"; }
-read -r word <&"${held[0]}"
+exec {answer}<&"${held[0]}" {question}>&"${held[1]}" # bash forgets its own as soon as that one ends
+read -r word <&"$answer"
 [[ $word == holding ]] || fail "not holding"
 truncate -s 80M "$scratch/b"
 losetup -c "$loop"
-echo >&"${held[1]}"
-read -r word <&"${held[0]}"
+echo >&"$question"
+read -r word <&"$answer"
 [[ $word == *"its size changed"* ]] || fail "resized, but: $word"
 truncate -s 64M "$scratch/b"
 losetup -c "$loop"

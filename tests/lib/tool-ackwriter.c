@@ -329,7 +329,13 @@ static int verb_write(void)
 	atomic_store(&stop, true);
 	for (uint64_t i = 0; i < arg_threads; i++)
 		pthread_join(writers[i].thread, NULL);
-	return writers_report(writers);
+	r = writers_report(writers);
+	for (uint64_t i = 0; i < arg_threads; i++) {
+		free(writers[i].buf);
+		free(writers[i].live);
+		free(writers[i].took_us);
+	}
+	return r;
 }
 
 /* ---- check --------------------------------------------------------------------------------- */

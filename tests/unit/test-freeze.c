@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -242,7 +243,9 @@ static void killed_after(struct stage *s, unsigned int max_ms, unsigned int wait
 	if (pid == 0) {
 		struct freeze *f = NULL;
 
-		/* `gone` goes on to the guardian, and ends with it */
+		/* `gone` goes on to the guardian, at a number that it has no use for, and ends with it */
+		if (fcntl(gone[1], F_DUPFD, 100) < 0)
+			_exit(1);
 		if (freeze_new(s->mounts, 2, max_ms, &f, NULL) < 0 || freeze_begin(f, NULL) < 0)
 			_exit(1);
 		if (write(ready[1], "r", 1) != 1)
@@ -273,6 +276,87 @@ static void it_ends_too_when_the_deadline_had_passed(void **state)
 	killed_after(*state, 400, 800);
 }
 
+/* Our child: there is one, the guardian of the last freeze that was made. */
+static pid_t guardian_pid(void)
+{
+	char line[64] = "";
+	FILE *f = popen("pgrep -nP $PPID -f -- '[-]-guardian$'", "r");
+
+	assert_non_null(f);
+	assert_non_null(fgets(line, sizeof(line), f));
+	pclose(f);
+	return (pid_t)strtol(line, NULL, 10);
+}
+
+static void without_its_guardian_nothing_stays_frozen(void **state)
+{
+	struct stage *s = *state;
+	struct freeze *f = freeze_made(s, 20000);
+	struct err e = { 0 };
+
+	assert_int_equal(freeze_begin(f, &e), 0);
+	assert_int_equal(kill(guardian_pid(), SIGKILL), 0);
+	for (int i = 0; i < 200 && !freeze_expired(f); i++)
+		wait_ms(10);
+	assert_true(freeze_expired(f));
+	wait_ms(50);
+	assert_false(is_frozen(&s->mounts[0]) || is_frozen(&s->mounts[1]));
+	assert_int_equal(freeze_thaw(f, &e), -ETIME);
+	assert_non_null(strstr(e.text, "guardian"));
+	assert_int_equal(freeze_begin(f, &e), -EPIPE);
+	assert_false(is_frozen(&s->mounts[0]) || is_frozen(&s->mounts[1]));
+	freeze_free(f);
+}
+
+static unsigned long locked_kib(void)
+{
+	FILE *f = fopen("/proc/self/status", "re");
+	unsigned long kib = 0;
+	char line[128];
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f)) {
+		if (strncmp(line, "VmLck:", 6) == 0)
+			kib = strtoul(line + 6, NULL, 10);
+	}
+	fclose(f);
+	return kib;
+}
+
+static void pages_stay_locked_while_another_freeze_stands(void **state)
+{
+	struct stage *s = *state;
+	struct freeze *low = NULL, *up = NULL;
+	struct err e = { 0 };
+
+	assert_int_equal(freeze_new(&s->mounts[1], 1, 10000, &up, &e), 0);
+	assert_int_equal(freeze_new(&s->mounts[0], 1, 10000, &low, &e), 0);
+	assert_int_equal(freeze_sync(low, &e), 0);
+	assert_int_equal(freeze_begin(up, &e), 0);
+	assert_int_equal(freeze_begin(low, &e), 0);
+	assert_true(locked_kib() > 0);
+	assert_int_equal(freeze_thaw(low, &e), 0);
+	assert_true(locked_kib() > 0);
+	assert_int_equal(freeze_thaw(up, &e), 0);
+	assert_int_equal(locked_kib(), 0);
+	freeze_free(low);
+	freeze_free(up);
+}
+
+static void who_freezes_goes_before_others_until_the_thaw(void **state)
+{
+	struct stage *s = *state;
+	struct freeze *f = freeze_made(s, 10000);
+	struct err e = { 0 };
+
+	assert_int_equal(sched_getscheduler(0), SCHED_OTHER);
+	assert_int_equal(freeze_begin(f, &e), 0);
+	assert_int_equal(sched_getscheduler(0), SCHED_FIFO);
+	assert_int_equal(freeze_thaw(f, &e), 0);
+	assert_int_equal(sched_getscheduler(0), SCHED_OTHER);
+	freeze_free(f);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -284,6 +368,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_covered_mount_is_refused),
 		cmocka_unit_test(the_guardian_of_a_killed_process_thaws_and_ends),
 		cmocka_unit_test(it_ends_too_when_the_deadline_had_passed),
+		cmocka_unit_test(without_its_guardian_nothing_stays_frozen),
+		cmocka_unit_test(pages_stay_locked_while_another_freeze_stands),
+		cmocka_unit_test(who_freezes_goes_before_others_until_the_thaw),
 	};
 
 	if (argc == 2 && strcmp(argv[1], GUARDIAN_ARGUMENT) == 0)
