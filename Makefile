@@ -26,6 +26,9 @@ CFLAGS       ?= -O2 -g
 variant_dbg  := -O0 -g3
 variant_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 variant_tsan := -O1 -g -fsanitize=thread
+# clang's: `make fuzz`
+variant_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
+                -fno-omit-frame-pointer
 variant_cov  := -O0 -g --coverage
 own_cflags   := -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DAMBRO_VERSION='"$(VERSION)"' \
                 -I. -I$(O)/gen -pthread \
@@ -47,7 +50,8 @@ obj         = $(patsubst %.c,$(O)/%.o,$(1))
 lib_pkgs   := libzstd libcrypto jansson fdisk blkid ext2fs com_err
 agent_pkgs := $(lib_pkgs) liburing libbpf libsystemd mount
 ctl_pkgs   := $(lib_pkgs) liburing libsystemd mount
-test_pkgs  := $(sort $(agent_pkgs) $(ctl_pkgs) cmocka)
+fuzz_pkgs  := $(sort $(agent_pkgs) $(ctl_pkgs))
+test_pkgs  := $(fuzz_pkgs) cmocka
 # "=" and not ":=", because `make deps` may have brought them only just now; not cmocka, which only tests need
 pkg_cflags  = $(eval pkg_cflags := $(shell $(PKG_CONFIG) --cflags $(sort $(agent_pkgs) $(ctl_pkgs))))$(pkg_cflags)
 libs_of     = $(shell $(PKG_CONFIG) --libs $(1)) $(mb_libs)
@@ -81,10 +85,15 @@ $(O)/ambroctl: $(O)/ctl/main.o $(O)/libctl.a $(O)/libambro.a
 $(O)/tests/unit/%: $(O)/tests/unit/%.o $(O)/libagent.a $(O)/libctl.a $(O)/libambro.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(all_ldflags) -o $@ $^ $(call libs_of,$(test_pkgs))
-# a fuzz target and the driver that replays its corpus; with clang's libFuzzer: see tests/fuzz/
-$(O)/tests/fuzz/%: $(O)/tests/fuzz/%.o $(O)/tests/fuzz/replay.o $(O)/libambro.a
+# a fuzz target and the driver that replays its corpus, or libFuzzer's own: see tests/fuzz/
+ifeq ($(B),fuzz)
+fuzz_driver := -fsanitize=fuzzer
+else
+fuzz_driver := $(O)/tests/fuzz/replay.o
+endif
+$(O)/tests/fuzz/%: $(O)/tests/fuzz/%.o $(filter %.o,$(fuzz_driver)) $(O)/libagent.a $(O)/libctl.a $(O)/libambro.a
 	$(call say,LD,$@)
-	$(Q)$(CC) $(all_ldflags) -o $@ $^ $(call libs_of,$(lib_pkgs))
+	$(Q)$(CC) $(all_ldflags) -o $@ $^ $(filter-out %.o,$(fuzz_driver)) $(call libs_of,$(fuzz_pkgs))
 $(O)/tests/lib/%: $(O)/tests/lib/%.o $(O)/libambro.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(all_ldflags) -o $@ $^ $(call libs_of,$(lib_pkgs))
@@ -122,7 +131,7 @@ run_debs   := partclone xfsprogs btrfs-progs dosfstools e2fsprogs fdisk util-lin
 quick_debs := jq python3 mtools
 test_debs  := $(quick_debs) libcmocka-dev zstd fio ntfs-3g f2fs-tools exfatprogs gdisk systemd \
               dbus shellcheck clang-format clang-tidy git man-db mandoc
-bench_debs := qemu-utils time hyperfine
+bench_debs := qemu-utils fsarchiver borgbackup restic casync
 missing     = $(shell for p in $(1); do dpkg-query -W -f='$${Status}\n' $$p 2>/dev/null | \
 	grep -q 'ok installed' || echo $$p; done)
 define install_debs
@@ -142,7 +151,7 @@ deps-bench: deps-test
 	$(call install_debs,$(bench_debs))
 
 # ---- tests ------------------------------------------------------------------
-.PHONY: tests check check-unit check-asan check-tsan check-style check-layers quickstart bench fuzz
+.PHONY: tests check check-unit check-asan check-tsan check-style check-layers quickstart bench bench-freeze bench-scale soak fuzz fuzz-targets
 tests: all $(unit_bins) $(fuzz_bins) $(tool_bins)
 
 check: deps-test          ## install, build, run all tests (root)
@@ -150,12 +159,16 @@ check: deps-test          ## install, build, run all tests (root)
 	$(Q)O=$(O) tests/run.sh style unit fuzz integration
 check-unit: tests         ## unit tests and fuzz corpora only (no root)
 	$(Q)O=$(O) tests/run.sh unit fuzz
-check-asan:               ## unit tests and corpora under ASan and UBSan
-	$(Q)$(MAKE) --no-print-directory B=asan tests
-	$(Q)O=build/asan tests/run.sh unit fuzz
-check-tsan:               ## unit tests under TSan
-	$(Q)$(MAKE) --no-print-directory B=tsan tests
-	$(Q)O=build/tsan tests/run.sh unit
+check-asan: deps-test     ## all but style under ASan, LSan and UBSan (root)
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) B=asan O=build/asan tests
+	$(Q)O=build/asan tests/run.sh unit fuzz integration
+check-tsan: deps-test     ## the same under TSan (root)
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) B=tsan O=build/tsan tests
+	$(Q)O=build/tsan tests/run.sh unit fuzz integration
+fuzz:                     ## look for inputs that break a parser: FUZZ_SECONDS (60) each, FUZZ=NAME for one (clang)
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) B=fuzz O=build/fuzz CC=$(CLANG) fuzz-targets
+	$(Q)O=build/fuzz tests/fuzz/fuzz.sh $(FUZZ)
+fuzz-targets: $(fuzz_bins)
 check-layers:             ## the include table of docs/ARCHITECTURE.md
 	$(Q)tests/check/layers.py .
 check-style: check-layers ## formatting, clang-tidy, shellcheck, layers
@@ -167,6 +180,15 @@ quickstart: deps-quick    ## capture a live mounted disk and prove the restore (
 bench: deps-bench         ## us and the peers on the same data (root)
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all
 	$(Q)O=$(O) tests/bench/bench.sh
+bench-freeze: deps-test   ## how long file systems stand still, and what a writer feels (root)
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all
+	$(Q)O=$(O) tests/bench/freeze.sh
+bench-scale: deps-test    ## the same files on disks of 1, 4 and 16 TiB: time and memory (root)
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all
+	$(Q)O=$(O) tests/bench/scale.sh
+soak: deps-test           ## many rounds of a capture under every load, SOAK_ROUNDS=20 (root)
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) tests
+	$(Q)O=$(O) tests/soak.sh
 
 # ---- install ------------------------------------------------------------------
 .PHONY: install clean help compile_commands.json

@@ -3,15 +3,22 @@
 #
 # run.sh TIER… - run the tests of these tiers: style, unit, fuzz, integration.
 #
-# O names the object directory (build/rel), TESTS=GLOB picks tests by name. One line per test on the
-# way; the last line is always "N passed, N failed, N skipped". Logs are in $O/logs.
+# O names the object directory (build/rel), TESTS=GLOB picks tests by name (@(a|b) works). One line
+# per test on the way; the last line is always "N passed, N failed, N skipped". Logs are in $O/logs.
 
 set -uo pipefail
+shopt -s extglob
 cd "$(dirname "$0")/.." || exit 1
 export O=${O:-build/rel}
 export LC_ALL=C
 logs=$O/logs
 mkdir -p "$logs"
+# shellcheck source=tests/lib/sanitizer.sh
+. tests/lib/sanitizer.sh
+# seconds that a test may take before it counts as hanging
+limit=300
+sanitizer_build "$O/ambrod" && limit=900
+sanitizer_fix_addresses "$O/ambrod" tests/run.sh "$@"
 passed=0 failed=0 skipped=0
 
 selected() {
@@ -33,12 +40,21 @@ show_tail() {
 	tail -n 40 "$1" | sed 's/^/        | /'
 }
 
+# watched CMD…: its status; 1 if a sanitizer reported anything.
+watched() {
+	local status=0
+	sanitizer_begin
+	"$@" || status=$?
+	sanitizer_end || status=1
+	return "$status"
+}
+
 # run NAME CMD…: one program that is one test.
 run() {
 	local name=$1 log=$logs/$1.log began=${EPOCHREALTIME/./} status=0
 	shift
 	selected "$name" || return 0
-	"$@" >"$log" 2>&1 </dev/null || status=$?
+	watched "$@" >"$log" 2>&1 </dev/null || status=$?
 	local took
 	took=$(seconds_since "$began")
 	case $status in
@@ -60,7 +76,7 @@ run_cmocka() {
 	local name log began=${EPOCHREALTIME/./} status=0 p f s took
 	name=$(basename "$1") log=$logs/$(basename "$1").log
 	selected "$name" || return 0
-	timeout -k 20 300 "$1" >"$log" 2>&1 </dev/null || status=$?
+	watched timeout -k 20 "$limit" "$1" >"$log" 2>&1 </dev/null || status=$?
 	p=$(count_of PASSED "$log") f=$(count_of FAILED "$log") s=$(count_of SKIPPED "$log")
 	((status == 77 && p + f + s == 0)) && s=1
 	((status != 0 && status != 77 && f == 0)) && f=1
@@ -99,14 +115,14 @@ tier_fuzz() {
 	for t in "$O"/tests/fuzz/fuzz-*; do
 		[[ -f $t && -x $t && $t != *.* ]] || continue
 		corpus=tests/fuzz/corpus/$(basename "$t" | cut -c 6-)
-		[[ -d $corpus ]] && run "$(basename "$t")" timeout -k 20 300 "$t" "$corpus"
+		[[ -d $corpus ]] && run "$(basename "$t")" timeout -k 20 "$limit" "$t" "$corpus"
 	done
 }
 
 tier_integration() {
 	local t
 	for t in tests/integration/*.sh; do
-		[[ -f $t ]] && run "$(basename "$t" .sh)" timeout -k 20 300 bash "$t"
+		[[ -f $t ]] && run "$(basename "$t" .sh)" timeout -k 20 "$limit" bash "$t"
 	done
 }
 

@@ -17,6 +17,31 @@ tracked() {
 	done
 }
 
+# tidy_key FILE FLAG…: of the file, of all that it includes, of the rules; nothing when that cannot be told.
+tidy_key() {
+	local list
+	list=$(cc -M "${@:2}" "$1" 2>/dev/null | sed 's/^[^:]*://; s/\\$//') || return 0
+	# shellcheck disable=SC2086 # names without spaces
+	{
+		clang-tidy --version && printf '%s\n' "${@:2}" &&
+			sha256sum .clang-tidy tests/.clang-tidy "$1" $list
+	} 2>/dev/null | sha256sum | cut -d ' ' -f 1
+}
+
+# tidy_one FILE: what was clean is not looked at again; $O/tidy remembers, and may be removed at any time.
+tidy_one() {
+	local flags key out
+	# shellcheck disable=SC2207 # words, on purpose
+	flags=(-std=gnu11 -D_GNU_SOURCE '-DAMBRO_VERSION="x"' -I. -isystem "$O/gen"
+		$(pkg-config --cflags blkid mount fdisk ext2fs))
+	key=$(tidy_key "$1" "${flags[@]}")
+	[[ $key && -e $O/tidy/$key ]] && return
+	# the "N warnings generated" of the system's headers is noise
+	out=$(clang-tidy --quiet "$1" -- "${flags[@]}" 2>&1) ||
+		{ printf '%s\n' "$out" | grep -v 'warnings\? generated' && return 1; }
+	[[ ! $key ]] || { mkdir -p "$O/tidy" && : >"$O/tidy/$key"; }
+}
+
 case ${1:-} in
 layers)
 	need python3
@@ -32,18 +57,14 @@ shell)
 	;;
 tidy)
 	need clang-tidy
-	# Two at a time: each takes a core and some hundred MB. BPF code is not for the host's compiler.
-	tracked '*.c' ':!ebpf/*' | O=$O xargs -0r -n 1 -P 2 "$0" tidy-one
+	# one for each core: each takes some hundred MB. BPF code is not for the host's compiler.
+	tracked '*.c' ':!ebpf/*' | O=$O xargs -0r -n 1 -P "$(nproc)" "$0" tidy-one
 	;;
 man)
 	O=$O exec tests/check/manpages.sh
 	;;
 tidy-one)
-	# the "N warnings generated" of the system's headers is noise
-	# shellcheck disable=SC2046 # words, on purpose
-	out=$(clang-tidy --quiet "$2" -- -std=gnu11 -D_GNU_SOURCE -DAMBRO_VERSION='"x"' -I. -isystem "$O/gen" \
-		$(pkg-config --cflags blkid mount fdisk ext2fs) 2>&1) ||
-		{ printf '%s\n' "$out" | grep -v 'warnings\? generated' && exit 1; }
+	tidy_one "$2"
 	;;
 *)
 	echo "usage: style.sh layers|format|shell|tidy|man" >&2

@@ -16,6 +16,9 @@ O=${O:-build/rel}
 export LC_ALL=C TZ=UTC
 PATH=$PATH:/usr/sbin:/sbin
 
+. "$top/tests/lib/sanitizer.sh"
+sanitizer_begin
+
 # ---- words ---------------------------------------------------------------------------------------
 
 say() { printf '%s\n' "$*" >&2; }
@@ -58,6 +61,7 @@ _at_exit() {
 	if ((status == 0)); then
 		_kernel_log_is_quiet || status=1
 	fi
+	sanitizer_end >&2 || status=1
 	exit "$status"
 }
 trap '_at_exit $?' EXIT
@@ -284,9 +288,16 @@ expect_fail() {
 	}
 }
 
-# wait_for SECONDS CMD…: until it succeeds; false when it never does.
+# one_line FILE: what a person is told is one line; progress, which slow machines see, is not counted.
+one_line() {
+	(($(grep -cvE '^(prepare|read|re-read|freeze|write|verify): ' "$1") == 1)) ||
+		fail "more than one line: $(cat "$1")"
+}
+
+# wait_for SECONDS CMD…: until it succeeds; false when it never does. At least a minute, because a loaded
+# machine and a sanitizer's build are slow, and only a failure waits for so long.
 wait_for() {
-	local end=$((SECONDS + $1))
+	local end=$((SECONDS + ($1 < 60 ? 60 : $1)))
 	shift
 	until "$@"; do
 		((SECONDS < end)) || return 1
