@@ -19,7 +19,7 @@
 #include "agent/disk_layout.h"
 #include "agent/disk_mounts.h"
 #include "agent/stack.h"
-#include "agent/sysblock.h"
+#include "lib/layout/sysblock.h"
 #include "lib/base/io.h"
 
 static void table_freep(struct libmnt_table **tb)

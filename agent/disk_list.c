@@ -13,7 +13,7 @@
 #include <libmount.h>
 
 #include "agent/disk.h"
-#include "agent/sysblock.h"
+#include "lib/layout/sysblock.h"
 #include "lib/base/io.h"
 #include "lib/base/text.h"
 

@@ -13,7 +13,7 @@
 
 #include <libmount.h>
 
-#include "agent/sysblock.h"
+#include "lib/layout/sysblock.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/text.h"
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/sysblock.h"
+#include "lib/layout/sysblock.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "agent/disk_layout.h"
-#include "agent/sysblock.h"
+#include "lib/layout/sysblock.h"
 
 /* Is @dev in use by something that we neither froze nor know to be above our freeze? */
 static bool device_hidden(const struct snapshot *s, dev_t dev)

@@ -14,7 +14,7 @@
 #include "agent/disk_mounts.h"
 #include "agent/pause.h"
 #include "agent/snapshot.h"
-#include "agent/sysblock.h"
+#include "lib/layout/sysblock.h"
 #include "lib/base/io.h"
 
 /* What the kernel has counted of a whole disk. */

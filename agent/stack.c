@@ -17,7 +17,7 @@
 
 #include <libmount.h>
 
-#include "agent/sysblock.h"
+#include "lib/layout/sysblock.h"
 #include "lib/base/cleanup.h"
 
 /* Loops on files on loops …: deeper than anyone builds, shallow enough for the C stack. */

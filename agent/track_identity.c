@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 
-#include "agent/sysblock.h"
+#include "lib/layout/sysblock.h"
 #include "lib/base/hex.h"
 #include "lib/base/io.h"
 

@@ -11,7 +11,7 @@
 #include "agent/livemap.h"
 #include "agent/medium.h"
 #include "agent/stack.h"
-#include "agent/sysblock.h"
+#include "lib/layout/sysblock.h"
 #include "lib/base/io.h"
 #include "lib/base/le.h"
 #include "lib/layout/usedblocks.h"

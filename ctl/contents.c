@@ -7,10 +7,10 @@
 #include <blkid.h>
 
 #include "ctl/render.h"
-#include "ctl/sysdev.h"
 #include "lib/base/io.h"
 #include "lib/base/le.h"
 #include "lib/image/codec.h"
+#include "lib/layout/sysblock.h"
 
 #define CONTENTS_HEAD (UINT64_C(1) << 20)
 /* some seconds of a slow disk's seeks */
@@ -148,14 +148,11 @@ static int contents_add_table(struct contents *c, int fd, uint64_t size)
 
 static int contents_add_kernel(struct contents *c, int fd, dev_t device, uint64_t size)
 {
-	_cleanup_free_ struct sysdev_part *parts = NULL;
-	size_t n = 0;
-	int r = 0;
+	struct sysblock_part parts[SYSBLOCK_LINKS_MAX];
+	int n = device ? sysblock_parts(device, parts) : 0, r = 0;
 
-	if (!device || sysdev_partitions(device, &parts, &n) < 0)
-		return 0;
-	for (size_t i = 0; i < n && r >= 0; i++) {
-		const struct sysdev_part *p = &parts[i];
+	for (int i = 0; i < n && r >= 0; i++) {
+		const struct sysblock_part *p = &parts[i];
 
 		if (p->start < size && p->length <= size - p->start)
 			r = contents_add(c, fd, p->number, p->start, p->length);

@@ -18,9 +18,9 @@
 
 #include <libmount.h>
 
-#include "ctl/sysdev.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
+#include "lib/layout/sysblock.h"
 
 /* Stacks of more storeys than that are a loop of our own making. */
 #define HOLDER_DEPTH_MAX 16
@@ -118,46 +118,51 @@ static bool loop_on(dev_t device, const struct stat *file, char *buf, size_t siz
 	return false;
 }
 
-struct holder_words {
-	struct libmnt_table *mounts;
-	unsigned int depth;
-	char text[256];
-};
+#define NAME_ROOM 64
 
-/* "dm-0 (vg-root), mounted on /" */
-static int holder_describe(void *ctx, dev_t holder)
+/* The kernel's name, or the number of what sysfs does not know. */
+static const char *holder_name(dev_t device, char buf[static NAME_ROOM])
 {
-	struct holder_words *w = ctx;
-	char name[SYSDEV_NAME_MAX], alias[128];
-	const char *mount_point = mount_point_of(w->mounts, holder);
-	size_t n;
+	if (sysblock_name(device, buf, NAME_ROOM) < 0)
+		snprintf(buf, NAME_ROOM, "%u:%u", major(device), minor(device));
+	return buf;
+}
 
-	if (w->depth++ > HOLDER_DEPTH_MAX)
-		return 1;
-	sysdev_text(holder, "dm/name", alias, sizeof(alias));
-	n = strlen(w->text);
-	snprintf(w->text + n, sizeof(w->text) - n, "%s%s%s%s%s%s%s", n ? ", under " : "",
-		 sysdev_name(holder, name), *alias ? " (" : "", alias, *alias ? ")" : "",
-		 mount_point ? ", mounted on " : "", mount_point ? mount_point : "");
-	if (mount_point)
-		return 1;
-	sysdev_each_related(holder, "holders", holder_describe, w);
-	return 1; /* one is enough to be told */
+/* "dm-0 (vg-root), mounted on /": the first holder, the first of its holders, and so on. */
+static void holder_describe(struct libmnt_table *mounts, dev_t device, char *text, size_t size)
+{
+	char name[NAME_ROOM], alias[128];
+	const char *mount_point = NULL;
+	dev_t holder;
+	size_t n = 0;
+
+	*text = '\0';
+	for (unsigned int depth = 0; depth <= HOLDER_DEPTH_MAX && n < size && !mount_point;
+	     depth++) {
+		if (sysblock_links(device, "holders", &holder, 1) <= 0)
+			return;
+		mount_point = mount_point_of(mounts, holder);
+		sysblock_text(holder, "dm/name", alias, sizeof(alias));
+		n += (size_t)snprintf(text + n, size - n, "%s%s%s%s%s%s%s", n ? ", under " : "",
+				      holder_name(holder, name), *alias ? " (" : "", alias,
+				      *alias ? ")" : "", mount_point ? ", mounted on " : "",
+				      mount_point ? mount_point : "");
+		device = holder;
+	}
 }
 
 static int holder_of_one(struct libmnt_table *mounts, dev_t device, const char *path, struct err *e)
 {
-	struct holder_words words = { .mounts = mounts };
 	const char *mount_point = mount_point_of(mounts, device);
-	char loop[LOOP_PATH_MAX];
+	char loop[LOOP_PATH_MAX], words[256];
 
 	if (mount_point)
 		return err_set(e, -EBUSY, "%s is mounted on %s", path, mount_point);
 	if (is_swap(device, NULL))
 		return err_set(e, -EBUSY, "%s is in use as swap", path);
-	sysdev_each_related(device, "holders", holder_describe, &words);
-	if (*words.text)
-		return err_set(e, -EBUSY, "%s is held by %s", path, words.text);
+	holder_describe(mounts, device, words, sizeof(words));
+	if (*words)
+		return err_set(e, -EBUSY, "%s is held by %s", path, words);
 	if (loop_on(device, NULL, loop, sizeof(loop)))
 		return err_set(e, -EBUSY, "%s is what %s stands on", path, loop);
 	return 0;
@@ -167,22 +172,21 @@ int holder_of_device(dev_t device, const char *path, struct err *e)
 {
 	_cleanup_(table_free) struct libmnt_table *mounts =
 		mnt_new_table_from_file("/proc/self/mountinfo");
-	_cleanup_free_ struct sysdev_part *parts = NULL;
-	char name[SYSDEV_NAME_MAX], part_path[SYSDEV_NAME_MAX + 8];
-	size_t n = 0;
-	int r;
+	struct sysblock_part parts[SYSBLOCK_LINKS_MAX];
+	char name[NAME_ROOM], part_path[NAME_ROOM + 8];
+	int n, r;
 
 	if (!mounts)
 		return err_set(e, -EIO, "cannot read /proc/self/mountinfo to see what is in use");
 	r = holder_of_one(mounts, device, path, e);
 	if (r < 0)
 		return r;
-	r = sysdev_partitions(device, &parts, &n);
-	if (r < 0)
-		return err_set_errno(e, r, "cannot read the partitions of %s from sysfs", path);
-	for (size_t i = 0; i < n; i++) {
+	n = sysblock_parts(device, parts);
+	if (n < 0)
+		return err_set_errno(e, n, "cannot read the partitions of %s from sysfs", path);
+	for (int i = 0; i < n; i++) {
 		snprintf(part_path, sizeof(part_path), "/dev/%s",
-			 sysdev_name(parts[i].device, name));
+			 holder_name(parts[i].device, name));
 		r = holder_of_one(mounts, parts[i].device, part_path, e);
 		if (r < 0)
 			return r;
@@ -250,7 +254,7 @@ struct carrier {
 	unsigned int depth;
 };
 
-static int carrier_visit(void *ctx, dev_t device);
+static int carrier_visit(struct carrier *c, dev_t device);
 
 static int carrier_visit_mount_of(struct carrier *c, int fd, const char *path)
 {
@@ -281,20 +285,22 @@ static int carrier_visit_mount_of(struct carrier *c, int fd, const char *path)
 	return r;
 }
 
-static int carrier_visit(void *ctx, dev_t device)
+static int carrier_visit(struct carrier *c, dev_t device)
 {
-	struct carrier *c = ctx;
+	const dev_t whole = sysblock_whole_or_self(device);
+	dev_t slaves[SYSBLOCK_LINKS_MAX];
 	char backing[PATH_MAX];
-	int r;
+	int n, r = 0;
 
-	if (device == c->wanted || sysdev_whole(device) == c->wanted)
+	if (device == c->wanted || whole == c->wanted)
 		return 1;
 	if (c->depth > HOLDER_DEPTH_MAX)
 		return 0;
 	c->depth++;
-	r = sysdev_each_related(sysdev_whole(device), "slaves", carrier_visit, c);
-	if (r <= 0 &&
-	    *sysdev_text(sysdev_whole(device), "loop/backing_file", backing, sizeof(backing)))
+	n = sysblock_links(whole, "slaves", slaves, SYSBLOCK_LINKS_MAX);
+	for (int i = 0; i < n && !r; i++)
+		r = carrier_visit(c, slaves[i]);
+	if (!r && sysblock_text(whole, "loop/backing_file", backing, sizeof(backing)) > 0)
 		r = carrier_visit_mount_of(c, AT_FDCWD, backing);
 	c->depth--;
 	return r;

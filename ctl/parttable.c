@@ -13,8 +13,8 @@
 
 #include <libfdisk.h>
 
-#include "ctl/sysdev.h"
 #include "lib/base/cleanup.h"
+#include "lib/layout/sysblock.h"
 
 /* udev opens a partition for some milliseconds whenever it changes; that passes. */
 #define PARTTABLE_TRIES	   20
@@ -74,13 +74,12 @@ static int partition_ioctl(int fd, int op, struct blkpg_partition *p)
 
 int parttable_drop(int fd, dev_t device, const char *path, struct err *e)
 {
-	_cleanup_free_ struct sysdev_part *parts = NULL;
-	size_t n = 0;
-	int r = sysdev_partitions(device, &parts, &n);
+	struct sysblock_part parts[SYSBLOCK_LINKS_MAX];
+	int n = sysblock_parts(device, parts), r;
 
-	if (r < 0)
-		return err_set_errno(e, r, "reading the partitions of %s from sysfs", path);
-	for (size_t i = 0; i < n; i++) {
+	if (n < 0)
+		return err_set_errno(e, n, "reading the partitions of %s from sysfs", path);
+	for (int i = 0; i < n; i++) {
 		struct blkpg_partition p = { .pno = (int)parts[i].number };
 
 		r = partition_ioctl(fd, BLKPG_DEL_PARTITION, &p);
@@ -156,9 +155,8 @@ static int partitions_add(int fd, struct fdisk_context *c, const char *path, str
 int parttable_reread(int fd, dev_t device, const char *path, struct err *e)
 {
 	_cleanup_(context_free) struct fdisk_context *c = NULL;
-	_cleanup_free_ struct sysdev_part *parts = NULL;
-	size_t known = 0;
-	int n, r;
+	struct sysblock_part parts[SYSBLOCK_LINKS_MAX];
+	int n, known, r;
 
 	/* EINVAL from a device that scans no partitions; success and none where no parser is built in */
 	(void)ioctl(fd, BLKRRPART, 0);
@@ -170,11 +168,11 @@ int parttable_reread(int fd, dev_t device, const char *path, struct err *e)
 	n = partitions_add(fd, c, path, e);
 	if (n < 0)
 		return n;
-	r = sysdev_partitions(device, &parts, &known);
-	if (r < 0)
-		return err_set_errno(e, r, "reading the partitions of %s from sysfs", path);
-	if (known < (size_t)n) {
-		return err_set(e, -EIO, "the kernel knows %zu of the %d partitions of %s", known, n,
+	known = sysblock_parts(device, parts);
+	if (known < 0)
+		return err_set_errno(e, known, "reading the partitions of %s from sysfs", path);
+	if (known < n) {
+		return err_set(e, -EIO, "the kernel knows %d of the %d partitions of %s", known, n,
 			       path);
 	}
 	return n;

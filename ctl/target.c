@@ -16,8 +16,8 @@
 #include "ctl/holder.h"
 #include "ctl/parttable.h"
 #include "ctl/render.h"
-#include "ctl/sysdev.h"
 #include "lib/base/io.h"
+#include "lib/layout/sysblock.h"
 
 /* Buffers are aligned to pages; a device that wants more of memory is not given O_DIRECT. */
 #define TARGET_MEMORY_ALIGN 4096
@@ -39,7 +39,7 @@ static int target_too_small(const struct target *t, uint64_t need, struct err *e
 static int target_check_device(struct target *t, int fd, uint64_t need, int image_fd, struct err *e)
 {
 	char zoned[32], model[64], vendor[64];
-	dev_t whole = sysdev_whole(t->device);
+	dev_t whole = sysblock_whole_or_self(t->device);
 	int read_only = 0, sector = 0, r;
 
 	t->is_partition = whole != t->device;
@@ -57,15 +57,15 @@ static int target_check_device(struct target *t, int fd, uint64_t need, int imag
 		return err_set_errno(e, r, "the size of %s", t->path);
 	if (t->size < need)
 		return target_too_small(t, need, e);
-	sysdev_text(whole, "queue/zoned", zoned, sizeof(zoned));
+	sysblock_text(whole, "queue/zoned", zoned, sizeof(zoned));
 	if (strcmp(zoned, "host-managed") == 0) {
 		return err_set(e, -EBUSY, "%s is a zoned device, which takes no random writes",
 			       t->path);
 	}
 	t->sector = (uint32_t)sector;
 	t->align = (uint32_t)sector;
-	sysdev_text(whole, "device/model", model, sizeof(model));
-	sysdev_text(whole, "device/vendor", vendor, sizeof(vendor));
+	sysblock_text(whole, "device/model", model, sizeof(model));
+	sysblock_text(whole, "device/vendor", vendor, sizeof(vendor));
 	snprintf(t->model, sizeof(t->model), "%s%s%s", vendor, *vendor && *model ? " " : "", model);
 	return 0;
 }

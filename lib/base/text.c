@@ -3,8 +3,11 @@
 
 #include <errno.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
+
+#include "lib/base/cleanup.h"
 
 int text_utf8_length(const char *text)
 {
@@ -57,6 +60,23 @@ char *text_clean(const char *text, bool printable, char *buf, size_t size)
 	}
 	buf[at] = '\0';
 	return buf;
+}
+
+#define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
+
+char *text_sanitise(const char *text)
+{
+	char *clean = malloc(strlen(text) * strlen(REPLACEMENT) + 1);
+	char *at = clean;
+	int len;
+
+	if (!clean)
+		return NULL;
+	for (; (len = text_utf8_length(text)) != 0; text += MAX(len, 1))
+		at = len > 0 ? mempcpy(at, text, (size_t)len)
+			     : mempcpy(at, REPLACEMENT, strlen(REPLACEMENT));
+	*at = '\0';
+	return clean;
 }
 
 /* 0 … 255, or -1 when no escape begins there. */

@@ -19,6 +19,8 @@ int text_utf8_length(const char *text);
  * Returns @buf.
  */
 char *text_clean(const char *text, bool printable, char *buf, size_t size);
+/* A copy in which each byte that is not part of well-formed UTF-8 is U+FFFD. NULL: out of memory. */
+char *text_sanitise(const char *text);
 /* Octal escapes ("\040", always three digits), with which the kernel writes blanks in paths, become bytes; in place. */
 void text_unescape(char *text);
 /* A device number as sysfs writes it, "MAJOR:MINOR" and nothing more. Returns 0 or -EINVAL. */

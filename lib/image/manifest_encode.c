@@ -7,8 +7,8 @@
 #include <jansson.h>
 
 #include "lib/base/hex.h"
+#include "lib/base/text.h"
 #include "lib/image/manifest_fields.h"
-#include "lib/image/utf8.h"
 
 /* Give @value (which may be NULL: no memory) to @object. */
 static int put(json_t *object, const char *name, json_t *value)
@@ -18,7 +18,7 @@ static int put(json_t *object, const char *name, json_t *value)
 
 static json_t *json_text(const char *text)
 {
-	_cleanup_free_ char *clean = utf8_sanitise(text);
+	_cleanup_free_ char *clean = text_sanitise(text);
 
 	return clean ? json_string(clean) : NULL;
 }

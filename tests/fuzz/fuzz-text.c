@@ -15,7 +15,6 @@
 #include "lib/base/io.h"
 #include "lib/base/text.h"
 #include "lib/image/codec.h"
-#include "lib/image/utf8.h"
 #include "tests/fuzz/fuzz.h"
 
 static void clean(const char *text)
@@ -41,13 +40,13 @@ static void clean(const char *text)
 
 static void sanitise(const char *text)
 {
-	_cleanup_free_ char *made = utf8_sanitise(text), *again = NULL;
+	_cleanup_free_ char *made = text_sanitise(text), *again = NULL;
 
 	if (!made)
 		return;
-	for (const char *t = made; *t; t += utf8_sequence(t))
-		FUZZ_CHECK(utf8_sequence(t) > 0);
-	again = utf8_sanitise(made);
+	for (const char *t = made; *t; t += text_utf8_length(t))
+		FUZZ_CHECK(text_utf8_length(t) > 0);
+	again = text_sanitise(made);
 	FUZZ_CHECK(!again || !strcmp(made, again));
 }
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "agent/sysblock.h"
+#include "lib/layout/sysblock.h"
 
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -34,8 +35,10 @@ ssize_t sysblock_text(dev_t dev, const char *attr, char *buf, size_t size)
 
 	sysblock_file(dev, attr, path, sizeof(path));
 	n = io_read_line(path, buf, size);
-	if (n < 0)
+	if (n < 0) {
+		*buf = '\0';
 		return n;
+	}
 	while (n > 0 && isspace((unsigned char)buf[n - 1]))
 		buf[--n] = '\0';
 	skip = strspn(buf, " \t");
@@ -74,6 +77,11 @@ int sysblock_name(dev_t dev, char *buf, size_t size)
 	slash = strrchr(target, '/');
 	if (snprintf(buf, size, "%s", slash ? slash + 1 : target) >= (int)size)
 		return -ENAMETOOLONG;
+	/* sysfs writes the '/' of "cciss/c0d0" as '!' */
+	for (char *c = buf; *c; c++) {
+		if (*c == '!')
+			*c = '/';
+	}
 	return 0;
 }
 
@@ -114,6 +122,13 @@ int sysblock_whole(dev_t dev, dev_t *ret)
 	/* a partition's directory lies in its disk's */
 	n = sysblock_text(dev, "../dev", text, sizeof(text));
 	return n < 0 ? (int)n : text_device(text, ret);
+}
+
+dev_t sysblock_whole_or_self(dev_t dev)
+{
+	dev_t whole;
+
+	return sysblock_whole(dev, &whole) < 0 ? dev : whole;
 }
 
 uint64_t sysblock_start(dev_t dev)
@@ -170,6 +185,37 @@ int sysblock_partitions(dev_t whole, dev_t *ret, int max)
 
 	sysblock_file(whole, ".", path, sizeof(path));
 	return links_read(path, "partition", ret, max);
+}
+
+static int part_compare(const void *a, const void *b)
+{
+	const struct sysblock_part *x = a, *y = b;
+
+	return (x->start > y->start) - (x->start < y->start);
+}
+
+int sysblock_parts(dev_t whole, struct sysblock_part ret[static SYSBLOCK_LINKS_MAX])
+{
+	dev_t devices[SYSBLOCK_LINKS_MAX];
+	int n = sysblock_partitions(whole, devices, SYSBLOCK_LINKS_MAX), count = 0;
+	uint64_t number, length;
+
+	if (n < 0)
+		return n;
+	for (int i = 0; i < n; i++) {
+		/* one that has gone meanwhile is none */
+		if (sysblock_u64(devices[i], "partition", &number) < 0 ||
+		    sysblock_u64(devices[i], "size", &length) < 0)
+			continue;
+		ret[count++] = (struct sysblock_part){
+			.device = devices[i],
+			.number = (unsigned int)number,
+			.start = sysblock_start(devices[i]),
+			.length = length * SYSFS_SECTOR_BYTES,
+		};
+	}
+	qsort(ret, (size_t)count, sizeof(*ret), part_compare);
+	return count;
 }
 
 int sysblock_btrfs_devices(int fd, dev_t *ret, int max)
