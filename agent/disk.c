@@ -19,8 +19,8 @@
 #include "agent/disk_layout.h"
 #include "agent/disk_mounts.h"
 #include "agent/stack.h"
-#include "lib/layout/sysblock.h"
 #include "lib/base/io.h"
+#include "lib/layout/sysblock.h"
 
 static void table_freep(struct libmnt_table **tb)
 {

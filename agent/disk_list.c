@@ -13,9 +13,9 @@
 #include <libmount.h>
 
 #include "agent/disk.h"
-#include "lib/layout/sysblock.h"
 #include "lib/base/io.h"
 #include "lib/base/text.h"
+#include "lib/layout/sysblock.h"
 
 #define CLASS_FOLDER "/sys/class/block"
 

@@ -13,9 +13,9 @@
 
 #include <libmount.h>
 
-#include "lib/layout/sysblock.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/text.h"
+#include "lib/layout/sysblock.h"
 
 static void table_freep(struct libmnt_table **tb)
 {

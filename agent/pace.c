@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/layout/sysblock.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
+#include "lib/layout/sysblock.h"
 
 #define PACE_PRIORITY 1
 #define PATH_ROOM     64

@@ -14,8 +14,8 @@
 #include "agent/disk_mounts.h"
 #include "agent/pause.h"
 #include "agent/snapshot.h"
-#include "lib/layout/sysblock.h"
 #include "lib/base/io.h"
+#include "lib/layout/sysblock.h"
 
 /* What the kernel has counted of a whole disk. */
 struct still_counts {

@@ -17,8 +17,8 @@
 
 #include <libmount.h>
 
-#include "lib/layout/sysblock.h"
 #include "lib/base/cleanup.h"
+#include "lib/layout/sysblock.h"
 
 /* Loops on files on loops …: deeper than anyone builds, shallow enough for the C stack. */
 #define STACK_DEPTH_MAX 12

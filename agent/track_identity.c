@@ -5,9 +5,9 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 
-#include "lib/layout/sysblock.h"
 #include "lib/base/hex.h"
 #include "lib/base/io.h"
+#include "lib/layout/sysblock.h"
 
 static int boot_id_read(uint8_t *ret)
 {

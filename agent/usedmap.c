@@ -11,9 +11,9 @@
 #include "agent/livemap.h"
 #include "agent/medium.h"
 #include "agent/stack.h"
-#include "lib/layout/sysblock.h"
 #include "lib/base/io.h"
 #include "lib/base/le.h"
+#include "lib/layout/sysblock.h"
 #include "lib/layout/usedblocks.h"
 
 /* Gaps up to this are read whole: alignment and boot loaders, never worth a thought. */

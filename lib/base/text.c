@@ -72,9 +72,10 @@ char *text_sanitise(const char *text)
 
 	if (!clean)
 		return NULL;
-	for (; (len = text_utf8_length(text)) != 0; text += MAX(len, 1))
+	for (; (len = text_utf8_length(text)) != 0; text += MAX(len, 1)) {
 		at = len > 0 ? mempcpy(at, text, (size_t)len)
 			     : mempcpy(at, REPLACEMENT, strlen(REPLACEMENT));
+	}
 	*at = '\0';
 	return clean;
 }

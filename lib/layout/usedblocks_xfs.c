@@ -39,6 +39,8 @@
  */
 #define FEATURES_KNOWN UINT32_C(0xef)
 #define FEATURE_UUID   UINT32_C(0x4)
+/* Those that only forbid writing: free inodes, reverse map, shared blocks, counts of inode blocks. */
+#define FEATURES_RO_KNOWN UINT32_C(0xf)
 
 struct xfs {
 	int fd;
@@ -121,7 +123,7 @@ static const char *xfs_take_super(struct xfs *x, const uint8_t *sb, size_t bytes
 		return "its super block makes no sense";
 	if (x->v5 && !crc_right(sb, MIN(x->sector, bytes), SB_CRC_AT))
 		return "its super block is damaged";
-	if (x->v5 && features & ~FEATURES_KNOWN)
+	if (x->v5 && (features & ~FEATURES_KNOWN || be32_at(sb + 212) & ~FEATURES_RO_KNOWN))
 		return "it has features that are not known here, or needs repair";
 	if (sb[126])
 		return "its mkfs was not finished";
@@ -232,7 +234,9 @@ static int ag_take_leaf(struct xfs *x, const struct xfs_ag *ag, uint64_t *at, ui
 static int ag_read(struct xfs *x, uint64_t number)
 {
 	struct xfs_ag ag = { .number = number };
-	uint64_t at = 0, total = 0;
+	/* a group begins with four sectors that are never free */
+	uint64_t at = DIV_ROUND_UP(4 * (uint64_t)x->sector, UINT64_C(1) << x->block_log);
+	uint64_t total = 0;
 	uint32_t block;
 	int r;
 

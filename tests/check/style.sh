@@ -32,7 +32,7 @@ tidy_key() {
 tidy_one() {
 	local flags key out
 	# shellcheck disable=SC2207 # words, on purpose
-	flags=(-std=gnu11 -D_GNU_SOURCE '-DAMBRO_VERSION="x"' -I. -isystem "$O/gen"
+	flags=(-std=gnu11 -D_GNU_SOURCE -DHAVE_IPSEC_MB '-DAMBRO_VERSION="x"' -I. -isystem "$O/gen"
 		$(pkg-config --cflags blkid mount fdisk ext2fs))
 	key=$(tidy_key "$1" "${flags[@]}")
 	[[ $key && -e $O/tidy/$key ]] && return

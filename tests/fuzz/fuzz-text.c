@@ -17,24 +17,28 @@
 #include "lib/image/codec.h"
 #include "tests/fuzz/fuzz.h"
 
+static void clean_to(const char *text, bool printable, size_t size)
+{
+	/* exactly as long as it may be */
+	_cleanup_free_ char *buf = malloc(size);
+
+	if (!buf)
+		return;
+	text_clean(text, printable, buf, size);
+	FUZZ_CHECK(strlen(buf) < size);
+	for (const char *t = buf; *t; t += text_utf8_length(t)) {
+		FUZZ_CHECK(text_utf8_length(t) > 0);
+		FUZZ_CHECK(!printable || (uint8_t)*t >= 0x20);
+	}
+}
+
 static void clean(const char *text)
 {
 	const size_t len = strlen(text);
 
 	for (size_t size = 1; size < len + 2; size += 1 + size / 2) {
-		for (int printable = 0; printable < 2; printable++) {
-			/* exactly as long as it may be */
-			_cleanup_free_ char *buf = malloc(size);
-
-			if (!buf)
-				return;
-			text_clean(text, printable, buf, size);
-			FUZZ_CHECK(strlen(buf) < size);
-			for (const char *t = buf; *t; t += text_utf8_length(t)) {
-				FUZZ_CHECK(text_utf8_length(t) > 0);
-				FUZZ_CHECK(!printable || (uint8_t)*t >= 0x20);
-			}
-		}
+		clean_to(text, false, size);
+		clean_to(text, true, size);
 	}
 }
 
