@@ -13,7 +13,7 @@
 #include "lib/base/err.h"
 #include "lib/base/extent.h"
 
-/* By FS_IOC_GETFSMAP (ext2/3/4, xfs). Returns 0 or a negative errno; @ret is normalised. */
+/* By FS_IOC_GETFSMAP (xfs). Returns 0 or a negative errno; @ret is normalised. */
 int livemap_fsmap(const char *path, dev_t device, uint64_t end, struct extent_set *ret,
 		  struct err *e);
 /*

@@ -42,13 +42,17 @@ struct way {
 };
 
 static const struct way ways[] = {
-	{ "ext2", "ext2-getfsmap", livemap_fsmap },	 { "ext3", "ext3-getfsmap", livemap_fsmap },
-	{ "ext4", "ext4-getfsmap", livemap_fsmap },	 { "xfs", "xfs-getfsmap", livemap_fsmap },
+	{ "xfs", "xfs-getfsmap", livemap_fsmap },
 	{ "btrfs", "btrfs-dev-extents", livemap_btrfs },
 };
 
-/* Kernel drivers whose file systems have one allocation table; FUSE is not flushed by any freeze. */
-static const char *const table_drivers[] = { "vfat", "msdos", "exfat", "ntfs3" };
+/*
+ * Kernel drivers whose maps on the medium serve while they are mounted: one allocation table, or ext's bitmaps
+ * (usedblocks_ext.h). FUSE is not flushed by any freeze.
+ */
+static const char *const view_drivers[] = {
+	"ext2", "ext3", "ext4", "vfat", "msdos", "exfat", "ntfs3",
+};
 
 static const struct way *way_find(const char *fs_type)
 {
@@ -59,16 +63,16 @@ static const struct way *way_find(const char *fs_type)
 	return NULL;
 }
 
-static bool table_driver(const char *fs_type)
+static bool view_driver(const char *fs_type)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(table_drivers); i++) {
-		if (!strcmp(table_drivers[i], fs_type))
+	for (size_t i = 0; i < ARRAY_SIZE(view_drivers); i++) {
+		if (!strcmp(view_drivers[i], fs_type))
 			return true;
 	}
 	return false;
 }
 
-/* A live, mounted file system's end within the region: from its super block as it is on the medium. */
+/* A live, mounted file system's end within the region: an xfs's from its super block as it is on the medium. */
 static uint64_t place_fs_end(const struct place *p)
 {
 	_cleanup_free_ uint8_t *buf = aligned_alloc(ALIGN_BYTES, ALIGN_BYTES);
@@ -86,17 +90,6 @@ static uint64_t place_fs_end(const struct place *p)
 		memcpy(&be_blocks, buf + 8, sizeof(be_blocks));
 		size = be32toh(be_size);
 		blocks = be64toh(be_blocks);
-	} else if (buf[1024 + 56] == 0x53 && buf[1024 + 57] == 0xef) {
-		le32_t low, high, shift, features;
-
-		memcpy(&low, buf + 1024 + 4, sizeof(low));
-		memcpy(&shift, buf + 1024 + 24, sizeof(shift));
-		memcpy(&features, buf + 1024 + 96, sizeof(features));
-		memcpy(&high, buf + 1024 + 336, sizeof(high));
-		blocks = le32_get(low);
-		if (le32_get(features) & 0x80) /* 64bit */
-			blocks |= (uint64_t)le32_get(high) << 32;
-		size = le32_get(shift) < 7 ? 1024u << le32_get(shift) : 0;
 	}
 	if (!size || !blocks || __builtin_mul_overflow(blocks, (uint64_t)size, &end))
 		return length;
@@ -131,17 +124,12 @@ static int place_map_mounted(const struct place *p, struct extent_set *ret, cons
 		err_set(e, 0, "it is mounted without its log being replayed");
 		return 0;
 	}
-	if (!way && table_driver(m->fs_type) && p->region->fs_type)
-		return place_map_view(p, true, ret, ret_map, e);
 	/*
-	 * The kernel answers for ext4 in time that grows with the square of the disk's size (4 s and 1 GB of page
-	 * cache for 16 TiB), so it is asked only when its maps cannot be had otherwise.
+	 * Where this finds reason for doubt the kernel is not asked instead: it would read the same maps, and for
+	 * ext4 in time that grows with the square of the disk's size (4 s and 1 GB of page cache for 16 TiB).
 	 */
-	if (p->region->fs_type && !strncmp(p->region->fs_type, "ext", 3)) {
-		r = place_map_view(p, true, ret, ret_map, e);
-		if (r)
-			return r;
-	}
+	if (view_driver(m->fs_type) && p->region->fs_type)
+		return place_map_view(p, true, ret, ret_map, e);
 	if (!way) {
 		err_set(e, 0, "mounted as %s, which tells nobody what is in use", m->fs_type);
 		return 0;

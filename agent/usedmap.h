@@ -6,8 +6,7 @@
  *  gap        before the first partition, inside an extended partition, or up to 16 MiB: all; a larger
  *             one: its first and last MiB (boot code, backup GPT, md metadata)
  *  swap       its header only
- *  mounted    ext2/3/4: its bitmaps through a read-only direct-I/O loop view; xfs (and ext2/3/4 without such
- *             a view): FS_IOC_GETFSMAP on the mount; btrfs: its device extents (TREE_SEARCH); vfat, exfat,
+ *  mounted    ext2/3/4: its bitmaps through a read-only direct-I/O loop view; xfs: FS_IOC_GETFSMAP on the mount; btrfs: its device extents (TREE_SEARCH); vfat, exfat,
  *             ntfs: partclone through such a view; others: all
  *  unmounted  ext2/3/4: its bitmaps, xfs: its free-space trees, others: partclone, through such a view, when
  *             the file system was left clean; otherwise all
@@ -22,7 +21,7 @@
 
 struct usedmap_region {
 	enum region_content content;
-	const char *map; /* static: "all", "ext4-getfsmap", "partclone.vfat", "swap-header", … */
+	const char *map; /* static: "all", "xfs-getfsmap", "partclone.vfat", "swap-header", … */
 	struct extent_set
 		used;  /* bytes of the source, within the region, normalised, sector-aligned */
 	char why[160]; /* for content ALL on a known file system: why it has no map; "" else */
