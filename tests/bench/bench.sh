@@ -5,8 +5,8 @@
 # large sparse ext4 with little in it, a disk of zeros, and one of noise. Rounds are interleaved, every other one in
 # reverse order; medians are printed as Markdown. Everything is in memory, so this measures programs, not disks.
 #
-# BENCH_ROUNDS (5), BENCH_DISKS ("system sparse zeros noise"), BENCH_MIB (size of zeros and noise: 1024),
-# BENCH_WHO (all of them; ambrotype must be among them).
+# BENCH_ROUNDS (5), BENCH_DISKS ("system sparse zeros noise"), BENCH_FILES_MIB (of the system: 1150),
+# BENCH_MIB (size of zeros and noise: 1024), BENCH_WHO (all of them; ambrotype must be among them).
 # shellcheck disable=SC2016 # commands are text here, run later by sh -c
 . "$(dirname "$0")/../lib/functions.sh"
 
@@ -14,19 +14,20 @@ require_root
 require zstd jq partclone.ext4 partclone.restore qemu-img python3 mkfs.ext4 fsarchiver borg restic casync
 rounds=${BENCH_ROUNDS:-5}
 read -ra disks <<<"${BENCH_DISKS:-system sparse zeros noise}"
+files=${BENCH_FILES_MIB:-1150}
 small=${BENCH_MIB:-1024}
 results=$scratch/results
 [[ $scratch == /dev/shm/* ]] || say "note: not in memory; disk speeds will be in the figures"
 
 # ---- the disks ---------------------------------------------------------------------------------------
 
-# about 1.2 GiB of this system in an ext4 of 3 GiB, and as much free space that once held something
+# files of this system in an ext4 more than twice as large, and much free space that once held something
 make_system() {
-	truncate -s 3G "$1"
+	truncate -s $((files * 8 / 3))M "$1"
 	mkfs.ext4 -q -F "$1"
 	mount_at "$1" "$scratch/mnt" -o loop
-	fill "$scratch/mnt/stale" 850 6
-	fill "$scratch/mnt/system" 1150 0
+	fill "$scratch/mnt/stale" $((files * 3 / 4)) 6
+	fill "$scratch/mnt/system" "$files" 0
 	sync
 	rm -r "$scratch/mnt/stale"
 	umount_at "$scratch/mnt"
@@ -41,12 +42,12 @@ fill() {
 		{ n += $1; if (n > most) exit; sub(/^[0-9]+ /, ""); print }' "$scratch/list" |
 		tar -cf - --no-recursion -T - 2>/dev/null | tar -xf - -C "$1"
 }
-# 8 GiB with 256 MiB of files
+# 3 GiB with 128 MiB of files
 make_sparse() {
-	truncate -s 8G "$1"
+	truncate -s 3G "$1"
 	mkfs.ext4 -q -F "$1"
 	mount_at "$1" "$scratch/mnt" -o loop
-	fill "$scratch/mnt/system" 256 0
+	fill "$scratch/mnt/system" 128 0
 	umount_at "$scratch/mnt"
 }
 make_zeros() { truncate -s "${small}M" "$1"; }
