@@ -360,6 +360,27 @@ static struct stack_target disk_target(const struct disk *d)
 	};
 }
 
+int disk_devices(const struct disk *d, dev_t *ret)
+{
+	int n = d->is_partition ? 0 : sysblock_partitions(d->whole, ret, SYSBLOCK_LINKS_MAX);
+
+	if (n > 0)
+		return n;
+	ret[0] = d->device;
+	return 1;
+}
+
+bool disk_hides(const struct disk *d, dev_t device)
+{
+	char path[SYSBLOCK_PATH_MAX];
+
+	for (size_t i = 0; i < d->n_mounts; i++) {
+		if (d->mounts[i].device == device)
+			return false;
+	}
+	return sysblock_path(device, path, sizeof(path)) == 0 && disk_mounts_claimed(path);
+}
+
 int disk_refresh_mounts(struct disk *d, struct err *e)
 {
 	struct stack_target t = disk_target(d);

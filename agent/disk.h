@@ -50,6 +50,14 @@ DEFINE_CLEANUP(struct disk, disk_free);
 int disk_refresh_mounts(struct disk *d, struct err *e);
 
 /*
+ * The devices on which its file systems are mounted: the partitions that the kernel knows, or, where there are none,
+ * itself. At most SYSBLOCK_LINKS_MAX, at least one; returns how many.
+ */
+int disk_devices(const struct disk *d, dev_t *ret);
+/* Has @device, one of these, been claimed, and not by a mount that we see? Opens it. */
+bool disk_hides(const struct disk *d, dev_t device);
+
+/*
  * Would a file behind @fd lie on this disk (through any stack of partitions, holders, loop devices)?
  * Pipes and sockets never do. For "the output may not lie on the disk that is imaged".
  */

@@ -12,32 +12,23 @@ static bool device_hidden(const struct snapshot *s, dev_t dev)
 {
 	const struct disk *d = s->disk;
 	uint64_t start = dev == d->device ? 0 : sysblock_start(dev);
-	char path[SYSBLOCK_PATH_MAX];
 	dev_t holder;
 
-	for (size_t i = 0; i < d->n_mounts; i++) {
-		if (d->mounts[i].device == dev)
-			return false;
-	}
 	for (size_t i = 0; i < d->layout->n_regions; i++) {
 		if (d->layout->regions[i].start == start &&
 		    s->map->regions[i].content == CONTENT_HEADER)
 			return false;
 	}
-	return sysblock_links(dev, "holders", &holder, 1) <= 0 &&
-	       sysblock_path(dev, path, sizeof(path)) == 0 && disk_mounts_claimed(path);
+	return sysblock_links(dev, "holders", &holder, 1) <= 0 && disk_hides(d, dev);
 }
 
 bool precopy_hidden_mounts(const struct snapshot *s)
 {
-	const struct disk *d = s->disk;
-	dev_t parts[SYSBLOCK_LINKS_MAX];
-	int n = d->is_partition ? 0 : sysblock_partitions(d->whole, parts, SYSBLOCK_LINKS_MAX);
+	dev_t devices[SYSBLOCK_LINKS_MAX];
+	int n = disk_devices(s->disk, devices);
 
-	if (n <= 0)
-		return device_hidden(s, d->device);
 	for (int i = 0; i < n; i++) {
-		if (device_hidden(s, parts[i]))
+		if (device_hidden(s, devices[i]))
 			return true;
 	}
 	return false;

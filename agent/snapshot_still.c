@@ -70,23 +70,11 @@ static int still_look(const struct snapshot *s, struct still_counts *ret, struct
 		     : 0;
 }
 
-/* Is @dev mounted, but not where we can see it? */
-static bool still_hidden(const struct disk *d, dev_t dev)
-{
-	char path[SYSBLOCK_PATH_MAX];
-
-	for (size_t i = 0; i < d->n_mounts; i++) {
-		if (d->mounts[i].device == dev)
-			return false;
-	}
-	return sysblock_path(dev, path, sizeof(path)) == 0 && disk_mounts_claimed(path);
-}
-
 int snapshot_still_possible(const struct disk *d, struct err *e)
 {
 	struct stack_target t = { .device = d->device, .whole = d->whole };
-	dev_t parts[SYSBLOCK_LINKS_MAX];
-	bool hidden;
+	dev_t devices[SYSBLOCK_LINKS_MAX];
+	bool hidden = false;
 	int n;
 
 	for (size_t i = 0; i < d->n_mounts; i++) {
@@ -97,10 +85,9 @@ int snapshot_still_possible(const struct disk *d, struct err *e)
 	}
 	if (disk_mounts_used(&t))
 		return err_set(e, -EBUSY, "%s is swapped on, or part of a volume", d->path);
-	n = d->is_partition ? 0 : sysblock_partitions(d->whole, parts, SYSBLOCK_LINKS_MAX);
-	hidden = n <= 0 && still_hidden(d, d->device);
+	n = disk_devices(d, devices);
 	for (int i = 0; i < n; i++)
-		hidden |= still_hidden(d, parts[i]);
+		hidden |= disk_hides(d, devices[i]);
 	if (hidden)
 		return err_set(e, -EBUSY, "%s is mounted where the agent cannot see it", d->path);
 	return 0;

@@ -107,18 +107,6 @@ options=defaults
 mount_at "$device" "$live" -o "$options"
 some_files "$live/static" 30
 
-churn() {
-	local i=0 n
-	while :; do
-		n=$((i++ % 40))
-		mkdir -p "$1/churn/$n"
-		head -c $(((RANDOM % 64 + 1) * 3000)) /dev/urandom >"$1/churn/$n/$RANDOM" || :
-		((i % 3)) || mv "$1/churn/$n" "$1/churn/old.$i" 2>/dev/null || :
-		((i % 7)) || rm -rf "$1"/churn/old.* || :
-		[[ $trims == no-trim ]] || ((i % 50)) || fstrim "$1" || :
-		((i % 4)) || sleep 0.02
-	done
-}
 jobs=()
 ((kinds & 1)) && jobs+=(--name=direct --rw=randwrite --ioengine=libaio --direct=1 --iodepth=4 --rate=6m)
 ((kinds & 2)) && jobs+=(--name=buffered --rw=randwrite --ioengine=psync --fsync=100 --rate=4m)
@@ -127,7 +115,7 @@ fio --directory="$live" --size=10M --bs=4k --randseed="$seed" --allrandrepeat=1 
 	--output=/dev/null "${jobs[@]}" &>/dev/null &
 writers=($!)
 if [[ $churns == churn ]]; then
-	churn "$live" &>/dev/null &
+	churn "$live" "$trims" 0.02 &>/dev/null &
 	writers+=($!)
 fi
 for p in "${writers[@]}"; do cleanup _stop_quietly "$p"; done
@@ -140,14 +128,10 @@ client=$!
 
 phase() { job_property 1 Phase 2>/dev/null | tr -dc 'a-z-'; }
 running() { kill -0 "$client" 2>/dev/null; }
-# stands_still: a change of the file system does not come back
-stands_still() {
+# frozen: it stands still for the last reading; or the capture is over
+frozen() {
 	running || return 0
-	[[ $(phase) == sfreeze ]] || return 1
-	touch "$live/probe" 2>/dev/null &
-	probe=$!
-	sleep 0.3
-	kill -0 "$probe" 2>/dev/null
+	[[ $(phase) == sfreeze ]] && stands_still "$live"
 }
 copy_disk() {
 	if [[ $on == zram ]]; then
@@ -159,13 +143,13 @@ copy_disk() {
 # an attempt that came to nothing is followed by another
 copied_at=0
 while running; do
-	wait_for 200 stands_still || fail "it never froze"
+	wait_for 200 frozen || fail "it never froze"
 	running || break
 	began=${EPOCHREALTIME/./}000
 	copy_disk
 	kill -0 "$probe" 2>/dev/null && copied_at=$began
 	wait "$probe" || :
-	wait_for 30 eval '! stands_still'
+	wait_for 30 eval '! frozen'
 done
 wait "$client" || fail "capture: $(cat "$scratch/client.log")"
 for p in "${writers[@]}"; do _stop_quietly "$p" || :; done

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "lib/image/digest.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -116,6 +117,8 @@ static bool lanes_usable(void)
 	pthread_once(&lanes_once, lanes_setup);
 	return lanes;
 }
+
+static_assert(DIGEST_LANES_HASH_SIZE == DIGEST_SIZE, "the same hash");
 
 /* With few leaves most lanes would run empty. */
 #define LEAVES_FOR_LANES 3u

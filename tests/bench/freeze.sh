@@ -28,8 +28,8 @@ captures() {
 	done
 }
 
-# churn DIR: files come and go until it is killed.
-churn() {
+# small_churn DIR: small files come and go until it is killed.
+small_churn() {
 	local i=0
 	while :; do
 		mkdir -p "$1/churn/$((++i % 20))"
@@ -39,7 +39,7 @@ churn() {
 	done
 }
 
-# load_start DIR REPORT: the writer and the churn; load_stop ends them, and the writer reports.
+# load_start DIR REPORT: the writer and the small files; load_stop ends them, and the writer reports.
 load_start() {
 	fio --directory="$1" --size=64M --bs=4k --rw=randwrite --time_based --runtime=3600 \
 		--fallocate=none --output-format=json+ --output="$2" \
@@ -47,7 +47,7 @@ load_start() {
 		--name=durable --ioengine=psync --direct=0 --fsync=1 --rate_iops=100 &>/dev/null &
 	load=$!
 	cleanup _stop_quietly $load
-	churn "$1" &
+	small_churn "$1" &
 	churning=$!
 	cleanup _stop_quietly $churning
 	sleep 1

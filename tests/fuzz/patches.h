@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "lib/base/cleanup.h"
+#include "lib/base/err.h"
 #include "lib/base/extent.h"
 #include "lib/base/io.h"
 #include "lib/base/le.h"
@@ -85,6 +86,19 @@ static inline void patched_check(const struct patched *d, const struct extent_se
 		FUZZ_CHECK(e->start < d->length && e->length <= d->length - e->start);
 		end = extent_end(e);
 	}
+}
+
+/* What usedblocks_*() said of it is no contradiction. Returns whether there is a map. */
+static inline bool patched_verdict(const struct patched *d, int r, const struct err *e,
+				   const struct extent_set *used)
+{
+	if (r == 0) {
+		FUZZ_CHECK(*e->text && !used->items);
+		return false;
+	}
+	FUZZ_CHECK(r == 1);
+	patched_check(d, used);
+	return true;
 }
 
 /* All of [start, end) is used. */

@@ -35,10 +35,7 @@ ambroctl capture "${disk[source]}" -o /dev/null --max-freeze 50000 &>"$scratch/c
 client=$!
 is_frozen() {
 	kill -0 "$client" 2>/dev/null || fail "the capture ended: $(cat "$scratch/client.log")"
-	touch "$scratch/source.mnt/probe" &
-	probe=$!
-	sleep 0.3
-	kill -0 "$probe" 2>/dev/null
+	stands_still "$scratch/source.mnt"
 }
 wait_for 60 is_frozen || fail "it never froze"
 kill -KILL "$agent_pid"

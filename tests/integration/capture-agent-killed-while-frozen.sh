@@ -18,13 +18,9 @@ agent_start AMBRO_TEST_PAUSE=frozen:20000
 ambroctl capture "$loop" -o "$scratch/image.zst" --max-freeze 15000 >"$scratch/client.log" 2>&1 &
 client=$!
 
-# is_frozen: a write that does not come back
 is_frozen() {
 	kill -0 "$client" 2>/dev/null || fail "the capture ended: $(cat "$scratch/client.log")"
-	touch "$scratch/mnt/probe" &
-	probe=$!
-	sleep 0.3
-	kill -0 "$probe" 2>/dev/null
+	stands_still "$scratch/mnt"
 }
 wait_for 60 is_frozen || fail "it never froze"
 

@@ -22,19 +22,6 @@ mkfs.xfs -q -f -K "${source}p2"
 mount_at "${source}p1" "$scratch/ext4" -o discard
 mount_at "${source}p2" "$scratch/xfs"
 
-# churn DIR: files come and go, and what they had is discarded
-churn() {
-	local i=0 n
-	while :; do
-		n=$((i++ % 40))
-		mkdir -p "$1/churn/$n"
-		head -c $(((RANDOM % 64 + 1) * 3000)) /dev/urandom >"$1/churn/$n/$RANDOM" || :
-		((i % 3)) || mv "$1/churn/$n" "$1/churn/old.$i" 2>/dev/null || :
-		((i % 7)) || rm -rf "$1"/churn/old.* || :
-		((i % 50)) || fstrim "$1" || :
-	done
-}
-
 # write_everyhow DIR: past the page cache, through it, and through a mapping
 write_everyhow() {
 	fio --directory="$1" --size=12M --bs=4k --time_based --runtime=250 --output=/dev/null \

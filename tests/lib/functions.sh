@@ -351,6 +351,28 @@ noise_start() {
 		--rate="${2:-4}m" --time_based --runtime=280 --output=/dev/null &>/dev/null &
 	cleanup _stop_quietly $!
 }
+# churn DIR [TRIM [REST]]: files come and go until it is killed, and what they had is discarded, unless TRIM is no-trim;
+# after every fourth, REST seconds off.
+churn() {
+	local i=0 n
+	while :; do
+		n=$((i++ % 40))
+		mkdir -p "$1/churn/$n"
+		head -c $(((RANDOM % 64 + 1) * 3000)) /dev/urandom >"$1/churn/$n/$RANDOM" || :
+		((i % 3)) || mv "$1/churn/$n" "$1/churn/old.$i" 2>/dev/null || :
+		((i % 7)) || rm -rf "$1"/churn/old.* || :
+		[[ ${2:-} == no-trim ]] || ((i % 50)) || fstrim "$1" || :
+		[[ ! ${3:-} ]] || ((i % 4)) || sleep "$3"
+	done
+}
+# stands_still DIR: a change of that file system does not come back; it is left to wait, as $probe.
+probe=
+stands_still() {
+	touch "$1/probe" 2>/dev/null &
+	probe=$!
+	sleep 0.3
+	kill -0 "$probe" 2>/dev/null
+}
 _stop_quietly() {
 	kill "$1" 2>/dev/null
 	wait "$1" 2>/dev/null

@@ -13,6 +13,7 @@
 #include "agent/pipeline.h"
 #include "lib/base/io.h"
 #include "lib/image/image_reader.h"
+#include "tests/unit/whole-manifest.h"
 
 #define CHUNK  (64u << 10)
 #define CHUNKS 200u
@@ -44,18 +45,7 @@ static int setup(void **state)
 	f->fd = memfd_create("image", MFD_CLOEXEC);
 	f->limit = SIZE_MAX;
 	assert_int_equal(cancel_init(&f->cancel), 0);
-	assert_int_equal(manifest_new(1, &f->manifest), 0);
-	f->manifest->disk_size = CHUNKS * CHUNK;
-	f->manifest->chunk_size = CHUNK;
-	f->manifest->logical_sector = 512;
-	f->manifest->physical_sector = 512;
-	f->manifest->tool = strdup("test");
-	f->manifest->strategy = strdup("offline");
-	f->manifest->guarantee = strdup("offline");
-	f->manifest->path = strdup("/dev/null");
-	f->manifest->table = strdup("none");
-	f->manifest->regions[0].kind = REGION_WHOLE;
-	f->manifest->regions[0].length = CHUNKS * CHUNK;
+	f->manifest = whole_manifest(CHUNKS * CHUNK, CHUNK);
 	*state = f;
 	return 0;
 }

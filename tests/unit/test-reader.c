@@ -15,6 +15,7 @@
 #include "agent/usedmap.h"
 #include "lib/base/io.h"
 #include "lib/image/image_writer.h"
+#include "tests/unit/whole-manifest.h"
 
 #define CHUNK  (64u << 10)
 #define CHUNKS 40u
@@ -131,18 +132,7 @@ static int setup(void **state)
 	assert_int_equal(extent_set_add(&f->mapped.used, 0, SIZE), 0);
 	f->map = (struct usedmap){ &f->mapped, 1 };
 	assert_int_equal(plan_new(&f->layout, &f->map, CHUNK, &f->plan), 0);
-	assert_int_equal(manifest_new(1, &f->manifest), 0);
-	f->manifest->disk_size = SIZE;
-	f->manifest->chunk_size = CHUNK;
-	f->manifest->logical_sector = 512;
-	f->manifest->physical_sector = 512;
-	f->manifest->tool = strdup("test");
-	f->manifest->strategy = strdup("offline");
-	f->manifest->guarantee = strdup("offline");
-	f->manifest->path = strdup("/dev/null");
-	f->manifest->table = strdup("none");
-	f->manifest->regions[0].kind = REGION_WHOLE;
-	f->manifest->regions[0].length = SIZE;
+	f->manifest = whole_manifest(SIZE, CHUNK);
 	assert_int_equal(image_writer_new(&sink, f->manifest, 0, &f->writer, &e), 0);
 	s.manifest = f->manifest;
 	s.writer = f->writer;
