@@ -48,7 +48,7 @@ tool_srcs  := $(sort $(wildcard tests/lib/tool-*.c))
 obj         = $(patsubst %.c,$(O)/%.o,$(1))
 
 lib_pkgs   := libzstd libcrypto jansson fdisk blkid ext2fs com_err
-agent_pkgs := $(lib_pkgs) liburing libbpf libsystemd mount
+agent_pkgs := $(lib_pkgs) liburing libbpf libsystemd mount devmapper
 ctl_pkgs   := $(lib_pkgs) liburing libsystemd mount
 fuzz_pkgs  := $(sort $(agent_pkgs) $(ctl_pkgs))
 test_pkgs  := $(fuzz_pkgs) cmocka
@@ -126,7 +126,7 @@ $(O)/agent/tracker.o: $(O)/gen/track.skel.h
 # ---- what a fresh Debian lacks ----------------------------------------------
 build_debs := gcc make pkg-config libc6-dev clang llvm bpftool libbpf-dev liburing-dev libsystemd-dev \
               libzstd-dev libssl-dev libjansson-dev libblkid-dev libfdisk-dev libmount-dev \
-              libext2fs-dev $(mb_debs)
+              libext2fs-dev libdevmapper-dev $(mb_debs)
 run_debs   := partclone xfsprogs btrfs-progs dosfstools e2fsprogs fdisk util-linux
 quick_debs := jq python3 mtools
 test_debs  := $(quick_debs) libcmocka-dev zstd fio ntfs-3g f2fs-tools exfatprogs gdisk systemd \

@@ -8,6 +8,8 @@
 #include <bpf/bpf.h>
 #include <liburing.h>
 
+#include "agent/mapper.h"
+#include "agent/module.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
 
@@ -47,4 +49,18 @@ bool ability_io_uring(void)
 		return false;
 	io_uring_queue_exit(&ring);
 	return true;
+}
+
+int ability_mapper(struct err *e)
+{
+	if (access(MAPPER_CONTROL_PATH, F_OK) == 0)
+		return 0;
+	return err_set(e, -ENOTSUP, "the kernel has no device-mapper");
+}
+
+int ability_module(struct err *e)
+{
+	_cleanup_close_ int fd = module_open(e);
+
+	return fd < 0 ? fd : 0;
 }

@@ -45,6 +45,10 @@ static int bus_agent_capture(sd_bus_message *m, void *userdata, sd_bus_error *er
 	r = request_read(m, &request, &e);
 	if (r < 0)
 		return bus_error_set(error, &e);
+	if (p->uid != 0 && request_names_store(&request)) {
+		return sd_bus_error_set(error, SD_BUS_ERROR_ACCESS_DENIED,
+					"only root may name a COW store");
+	}
 	r = sd_bus_message_read(m, "h", &fd);
 	if (r < 0)
 		return r;
@@ -178,11 +182,15 @@ static int bus_agent_get_abilities(sd_bus *bus, const char *path, const char *in
 				   sd_bus_error *error)
 {
 	struct err why = { 0 };
+	struct err no_dm = { 0 }, no_kmod = { 0 };
 	bool able = ability_tracker(&why) == 0;
+	bool dm = ability_mapper(&no_dm) == 0, kmod = dm && ability_module(&no_kmod) == 0;
 
 	(void)bus, (void)path, (void)interface, (void)property, (void)userdata, (void)error;
-	return sd_bus_message_append(reply, "a{sv}", 3, "tracker", "b", (int)able, "tracker_reason",
-				     "s", why.text, "io_uring", "b", (int)ability_io_uring());
+	return sd_bus_message_append(reply, "a{sv}", 7, "tracker", "b", (int)able, "tracker_reason",
+				     "s", why.text, "io_uring", "b", (int)ability_io_uring(), "dm",
+				     "b", (int)dm, "dm_reason", "s", no_dm.text, "kmod", "b",
+				     (int)kmod, "kmod_reason", "s", dm ? no_kmod.text : no_dm.text);
 }
 
 /* NOLINTEND(readability-function-size) */
@@ -205,6 +213,8 @@ static const sd_bus_vtable bus_agent_vtable[] = {
 				bus_agent_list_jobs, ALL),
 	SD_BUS_METHOD_WITH_ARGS("Untrack", SD_BUS_ARGS("s", source), SD_BUS_NO_RESULT,
 				bus_disks_untrack, ALL),
+	SD_BUS_METHOD_WITH_ARGS("Repair", SD_BUS_NO_ARGS, SD_BUS_RESULT("u", found),
+				bus_disks_repair, ALL),
 	SD_BUS_PROPERTY("Version", "s", bus_agent_get_version, 0, CONST),
 	SD_BUS_PROPERTY("Jobs", "u", bus_agent_get_jobs, 0, 0),
 	SD_BUS_PROPERTY("MaxJobs", "u", bus_agent_get_jobs, 0, CONST),

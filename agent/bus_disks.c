@@ -7,6 +7,7 @@
 
 #include "agent/bus_error.h"
 #include "agent/disk.h"
+#include "agent/leftover.h"
 #include "agent/peer.h"
 #include "agent/tracker.h"
 #include "lib/base/text.h"
@@ -179,8 +180,36 @@ static void disks_untrack_done(void *userdata)
 	}
 }
 
-static int disks_call_start(sd_bus_message *m, struct peer *p, const char *source, bool untrack,
-			    sd_bus_error *error)
+static void disks_repair_run(void *userdata)
+{
+	struct disks_call *c = userdata;
+
+	c->result = leftover_repair(&c->err);
+}
+
+static void disks_repair_done(void *userdata)
+{
+	_cleanup_(disks_call_freep) struct disks_call *c = userdata;
+
+	if (c->result < 0) {
+		disks_reply_error(c);
+	} else {
+		(void)sd_bus_reply_method_return(c->message, "u", (uint32_t)c->result);
+	}
+}
+
+/* What is asked for, by a thread and by the loop. */
+struct disks_work {
+	void (*run)(void *call);
+	void (*done)(void *call);
+};
+
+static const struct disks_work work_list = { disks_list_run, disks_list_done };
+static const struct disks_work work_untrack = { disks_untrack_run, disks_untrack_done };
+static const struct disks_work work_repair = { disks_repair_run, disks_repair_done };
+
+static int disks_call_start(sd_bus_message *m, struct peer *p, const char *source,
+			    const struct disks_work *work, sd_bus_error *error)
 {
 	_cleanup_(disks_call_freep) struct disks_call *c = NULL;
 	struct err e = { 0 };
@@ -198,8 +227,7 @@ static int disks_call_start(sd_bus_message *m, struct peer *p, const char *sourc
 			return -ENOMEM;
 	}
 	c->message = sd_bus_message_ref(m);
-	r = task_start(&p->manager->tasks, untrack ? disks_untrack_run : disks_list_run,
-		       untrack ? disks_untrack_done : disks_list_done, c);
+	r = task_start(&p->manager->tasks, work->run, work->done, c);
 	if (r < 0)
 		return r;
 	TAKE_PTR(c);
@@ -209,7 +237,7 @@ static int disks_call_start(sd_bus_message *m, struct peer *p, const char *sourc
 
 int bus_disks_list(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
-	return disks_call_start(m, userdata, NULL, false, error);
+	return disks_call_start(m, userdata, NULL, &work_list, error);
 }
 
 int bus_disks_untrack(sd_bus_message *m, void *userdata, sd_bus_error *error)
@@ -232,5 +260,16 @@ int bus_disks_untrack(sd_bus_message *m, void *userdata, sd_bus_error *error)
 		return sd_bus_error_set(error, "org.ambrotype.Error.Busy",
 					"a capture is running; untrack when it has ended");
 	}
-	return disks_call_start(m, p, source, true, error);
+	return disks_call_start(m, p, source, &work_untrack, error);
+}
+
+int bus_disks_repair(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	const struct peer *p = userdata;
+
+	if (p->uid != 0) {
+		return sd_bus_error_set(error, SD_BUS_ERROR_ACCESS_DENIED,
+					"only root may have leftovers taken down");
+	}
+	return disks_call_start(m, userdata, NULL, &work_repair, error);
 }

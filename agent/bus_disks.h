@@ -10,3 +10,4 @@
 /* sd-bus method handlers; userdata is the struct peer. */
 int bus_disks_list(sd_bus_message *m, void *userdata, sd_bus_error *error);
 int bus_disks_untrack(sd_bus_message *m, void *userdata, sd_bus_error *error);
+int bus_disks_repair(sd_bus_message *m, void *userdata, sd_bus_error *error);

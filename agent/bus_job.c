@@ -100,6 +100,8 @@ static int bus_job_get_text(sd_bus *bus, const char *path, const char *interface
 		text = bus_job_phase(j);
 	} else if (!strcmp(property, "Strategy")) {
 		text = bus_job_strategy(j);
+	} else if (!strcmp(property, "StrategyReason")) {
+		text = atomic_load(&j->status.reasoned) ? j->status.reason : "";
 	} else if (j->state != JOB_RUNNING) {
 		text = j->err.text;
 	}
@@ -121,6 +123,8 @@ static int bus_job_get_number(sd_bus *bus, const char *path, const char *interfa
 		{ "BytesDirty", offsetof(struct capture_status, dirty) },
 		{ "BytesBad", offsetof(struct capture_status, bad) },
 		{ "DiskSize", offsetof(struct capture_status, disk_size) },
+		{ "StoreUsed", offsetof(struct capture_status, store_used) },
+		{ "StoreSize", offsetof(struct capture_status, store_size) },
 		{ "FreezeUsec", offsetof(struct capture_status, freeze_us) },
 	};
 	struct job *j = userdata;
@@ -166,6 +170,7 @@ static const sd_bus_vtable bus_job_vtable[] = {
 	SD_BUS_PROPERTY("State", "s", bus_job_get_text, 0, CHANGES),
 	SD_BUS_PROPERTY("Phase", "s", bus_job_get_text, 0, CHANGES),
 	SD_BUS_PROPERTY("Strategy", "s", bus_job_get_text, 0, 0),
+	SD_BUS_PROPERTY("StrategyReason", "s", bus_job_get_text, 0, 0),
 	SD_BUS_PROPERTY("BytesTotal", "t", bus_job_get_number, 0, 0),
 	SD_BUS_PROPERTY("BytesDone", "t", bus_job_get_number, 0, 0),
 	SD_BUS_PROPERTY("BytesRead", "t", bus_job_get_number, 0, 0),
@@ -173,16 +178,19 @@ static const sd_bus_vtable bus_job_vtable[] = {
 	SD_BUS_PROPERTY("BytesDirty", "t", bus_job_get_number, 0, 0),
 	SD_BUS_PROPERTY("BytesBad", "t", bus_job_get_number, 0, 0),
 	SD_BUS_PROPERTY("DiskSize", "t", bus_job_get_number, 0, 0),
+	SD_BUS_PROPERTY("StoreUsed", "t", bus_job_get_number, 0, 0),
+	SD_BUS_PROPERTY("StoreSize", "t", bus_job_get_number, 0, 0),
 	SD_BUS_PROPERTY("Rate", "t", bus_job_get_number, 0, 0),
 	SD_BUS_PROPERTY("Passes", "u", bus_job_get_passes, 0, 0),
 	SD_BUS_PROPERTY("FreezeUsec", "t", bus_job_get_number, 0, 0),
 	SD_BUS_PROPERTY("ErrorCode", "i", bus_job_get_code, 0, 0),
 	SD_BUS_PROPERTY("Error", "s", bus_job_get_text, 0, 0),
-	SD_BUS_SIGNAL_WITH_NAMES("Progress", "stttttt",
-				 SD_BUS_PARAM(phase) SD_BUS_PARAM(done) SD_BUS_PARAM(total)
-					 SD_BUS_PARAM(read) SD_BUS_PARAM(written)
-						 SD_BUS_PARAM(dirty) SD_BUS_PARAM(rate),
-				 0),
+	SD_BUS_SIGNAL_WITH_NAMES(
+		"Progress", "stttttttt",
+		SD_BUS_PARAM(phase) SD_BUS_PARAM(done) SD_BUS_PARAM(total) SD_BUS_PARAM(read)
+			SD_BUS_PARAM(written) SD_BUS_PARAM(dirty) SD_BUS_PARAM(rate)
+				SD_BUS_PARAM(store_used) SD_BUS_PARAM(store_size),
+		0),
 	SD_BUS_SIGNAL_WITH_NAMES("Finished", "sis",
 				 SD_BUS_PARAM(state) SD_BUS_PARAM(code) SD_BUS_PARAM(error), 0),
 	SD_BUS_VTABLE_END,
@@ -231,11 +239,13 @@ int bus_job_emit_progress(struct peer *p, struct job *j)
 	r = bus_job_path(j, &path);
 	if (r < 0)
 		return r;
-	return sd_bus_emit_signal(p->bus, path, PEER_JOB, "Progress", "stttttt", bus_job_phase(j),
+	return sd_bus_emit_signal(p->bus, path, PEER_JOB, "Progress", "stttttttt", bus_job_phase(j),
 				  (uint64_t)atomic_load(&s->done), (uint64_t)atomic_load(&s->total),
 				  (uint64_t)atomic_load(&s->read),
 				  (uint64_t)atomic_load(&s->written),
-				  (uint64_t)atomic_load(&s->dirty), j->rate);
+				  (uint64_t)atomic_load(&s->dirty), j->rate,
+				  (uint64_t)atomic_load(&s->store_used),
+				  (uint64_t)atomic_load(&s->store_size));
 }
 
 int bus_job_emit_phase(struct peer *p, struct job *j)

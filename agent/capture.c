@@ -4,10 +4,10 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/ability.h"
 #include "agent/describe.h"
 #include "agent/disk.h"
 #include "agent/output.h"
@@ -75,61 +75,117 @@ static void capture_done(struct capture *c)
 }
 
 static const struct snapshot_ops *const capture_providers[] = {
-	[CAPTURE_PRECOPY] = &snapshot_precopy,
-	[CAPTURE_OFFLINE] = &snapshot_offline,
-	[CAPTURE_STILL] = &snapshot_still,
+	[CAPTURE_PRECOPY] = &snapshot_precopy, [CAPTURE_OFFLINE] = &snapshot_offline,
+	[CAPTURE_STILL] = &snapshot_still,     [CAPTURE_DM] = &snapshot_dm,
+	[CAPTURE_KMOD] = &snapshot_kmod,
 };
 
-/* What "auto" means for this disk on this kernel. */
-static int capture_decide(const struct disk *d, enum capture_strategy *ret, struct err *e)
-{
-	struct err why = { 0 }, moving = { 0 };
+/* What "auto" tries for a disk in use, best first. */
+static const enum capture_strategy capture_order[] = {
+	CAPTURE_DM,
+	CAPTURE_KMOD,
+	CAPTURE_PRECOPY,
+	CAPTURE_STILL,
+};
 
-	*ret = CAPTURE_OFFLINE;
-	if (!d->in_use || d->is_file)
-		return 0;
-	*ret = CAPTURE_PRECOPY;
-	if (ability_tracker(&why) == 0)
-		return 0;
-	*ret = CAPTURE_STILL;
-	if (snapshot_still_possible(d, &moving) == 0)
-		return 0;
-	return err_set(e, -ENOTSUP,
-		       "%.200s, and %.200s: without tracking, unmount it or mount it read-only "
-		       "for as long as the capture takes",
-		       why.text, moving.text);
-}
-
-static int capture_choose(struct capture *c, struct err *e)
+/* Can it be done in this way, as far as can be told without doing it? */
+static int capture_able(const struct capture *c, enum capture_strategy strategy, struct err *e)
 {
-	enum capture_strategy strategy = c->request->strategy;
+	const struct snapshot_ops *ops = capture_providers[strategy];
 	const struct disk *d = c->disk;
 	int r;
 
-	r = strategy == CAPTURE_AUTO	  ? capture_decide(d, &strategy, e)
-	    : strategy == CAPTURE_PRECOPY ? ability_tracker(e)
-					  : 0;
-	if (r < 0)
-		return r;
 	if (strategy != CAPTURE_OFFLINE && d->is_file)
 		return err_set(e, -EINVAL, "%s is a file: it is captured offline", d->path);
-	if (strategy == CAPTURE_OFFLINE && d->is_file && d->in_use) {
-		return err_set(e, -EBUSY, "%s is in use as a loop device: capture that device",
-			       d->path);
-	}
-	if (strategy == CAPTURE_PRECOPY && d->zoned) {
-		return err_set(e, -ENOTSUP, "%s is a zoned device, which cannot be tracked",
-			       d->path);
-	}
+	r = ops->able(d, e);
+	if (r < 0 || ops->below || !disk_holds_fd(d, c->request->output_fd))
+		return r;
+	return err_set(e, -EXDEV,
+		       "the image would lie on %s, the disk that is captured: write it to another "
+		       "disk, or through a pipe to another machine",
+		       d->path);
+}
+
+/* Begin in this way. On failure nothing is left of it. */
+static int capture_begin_as(struct capture *c, enum capture_strategy strategy, struct err *e)
+{
+	int r;
+
+	r = capture_able(c, strategy, e);
+	if (r < 0)
+		return r;
 	c->snapshot = (struct snapshot){
 		.ops = capture_providers[strategy],
 		.disk = c->disk,
+		.fd = c->disk->fd,
 		.request = c->request,
 		.status = c->status,
 		.cancel = c->cancel,
 	};
 	atomic_store(&c->status->strategy, strategy);
-	return 0;
+	r = c->snapshot.ops->begin(&c->snapshot, e);
+	if (r < 0) {
+		c->snapshot.ops->end(&c->snapshot);
+		usedmap_free(TAKE_PTR(c->snapshot.map));
+		c->snapshot.ops = NULL;
+	}
+	return r;
+}
+
+/* Is another way worth a try after this one failed with @r? Not when it would only fail the same way. */
+static bool capture_goes_on(int r)
+{
+	return r == -ENOTSUP || r == -EBUSY || r == -ENOSPC || r == -EXDEV || r == -EROFS;
+}
+
+/* The reason so far, and why not @strategy. */
+static void capture_reason(struct capture *c, enum capture_strategy strategy, const struct err *why)
+{
+	char *reason = c->status->reason;
+	const size_t size = sizeof(c->status->reason), n = strlen(reason);
+
+	snprintf(reason + n, size - n, "%snot %s: %.150s", n ? "; " : "",
+		 capture_strategy_name(strategy), why->text);
+}
+
+static int capture_begin_auto(struct capture *c, struct err *e)
+{
+	int r = -ENOTSUP;
+
+	if (!c->disk->in_use || c->disk->is_file)
+		return capture_begin_as(c, CAPTURE_OFFLINE, e);
+	for (size_t i = 0; i < ARRAY_SIZE(capture_order); i++) {
+		struct err why = { 0 };
+
+		r = capture_begin_as(c, capture_order[i], &why);
+		if (r >= 0)
+			return r;
+		if (!capture_goes_on(r)) {
+			*e = why;
+			return r;
+		}
+		/* where the image would lie matters more than what this kernel lacks besides */
+		if (r == -EXDEV) {
+			*e = why;
+			return r;
+		}
+		capture_reason(c, capture_order[i], &why);
+	}
+	return err_set(e, r,
+		       "%s cannot be captured while it is in use (%s): unmount it or mount it "
+		       "read-only for as long as the capture takes",
+		       c->disk->path, c->status->reason);
+}
+
+static int capture_begin_snapshot(struct capture *c, struct err *e)
+{
+	enum capture_strategy strategy = c->request->strategy;
+	int r;
+
+	r = strategy == CAPTURE_AUTO ? capture_begin_auto(c, e) : capture_begin_as(c, strategy, e);
+	if (r >= 0)
+		atomic_store(&c->status->reasoned, true);
+	return r;
 }
 
 static int capture_open(struct capture *c, struct err *e)
@@ -144,20 +200,7 @@ static int capture_open(struct capture *c, struct err *e)
 		return err_set(e, -EINVAL, "%s is empty: there is nothing to capture",
 			       c->disk->path);
 	}
-	r = output_open(&c->output, c->request->output_fd, c->cancel, &c->status->written, e);
-	if (r < 0)
-		return r;
-	r = capture_choose(c, e);
-	if (r < 0)
-		return r;
-	if (disk_holds_fd(c->disk, c->request->output_fd)) {
-		return err_set(
-			e, -EXDEV,
-			"the image would lie on %s, the disk that is captured: write it to another "
-			"disk, or through a pipe to another machine",
-			c->disk->path);
-	}
-	return 0;
+	return output_open(&c->output, c->request->output_fd, c->cancel, &c->status->written, e);
 }
 
 /* What is in use, in bytes of chunks of @size that hold some of it. */
@@ -217,15 +260,7 @@ static unsigned int capture_threads(const struct capture *c)
 
 static uint64_t capture_frozen_bytes(void)
 {
-	_cleanup_file_ FILE *f = fopen("/proc/meminfo", "re");
-	uint64_t kib = 0;
-	char line[128];
-
-	while (f && fgets(line, sizeof(line), f)) {
-		if (strncmp(line, "MemAvailable:", 13) == 0)
-			kib = strtoull(line + 13, NULL, 10);
-	}
-	return MIN(MAX(kib * 1024 / 4, FROZEN_BYTES_MIN), FROZEN_BYTES_MAX);
+	return MIN(MAX(io_memory_available() / 4, FROZEN_BYTES_MIN), FROZEN_BYTES_MAX);
 }
 
 static int capture_start_pipeline(struct capture *c, uint64_t require, struct err *e)
@@ -242,7 +277,7 @@ static int capture_start_pipeline(struct capture *c, uint64_t require, struct er
 		.cancel = c->cancel,
 	};
 	struct reader_settings rs = {
-		.fd = c->disk->fd,
+		.fd = c->snapshot.fd,
 		.name = c->disk->path,
 		.size = c->disk->size,
 		.sector_size = c->disk->logical_sector,
@@ -281,7 +316,7 @@ static int capture_begin(struct capture *c, struct err *e)
 	uint64_t require;
 	int r;
 
-	r = c->snapshot.ops->begin(&c->snapshot, e);
+	r = capture_begin_snapshot(c, e);
 	if (r < 0)
 		return r;
 	c->chunk_size = capture_chunk_size(c);
@@ -364,7 +399,7 @@ static int capture_read(struct capture *c, struct err *e)
 		if (r > 0)
 			r = capture_pass(c, ranges, false, e);
 	}
-	return r;
+	return c->snapshot.ops->failed ? c->snapshot.ops->failed(&c->snapshot, r, e) : r;
 }
 
 static int capture_finish(struct capture *c, struct err *e)

@@ -12,10 +12,8 @@ static const char *const phase_names[] = {
 };
 
 static const char *const strategy_names[] = {
-	[CAPTURE_AUTO] = "auto",
-	[CAPTURE_PRECOPY] = "precopy",
-	[CAPTURE_OFFLINE] = "offline",
-	[CAPTURE_STILL] = "still",
+	[CAPTURE_AUTO] = "auto",   [CAPTURE_PRECOPY] = "precopy", [CAPTURE_OFFLINE] = "offline",
+	[CAPTURE_STILL] = "still", [CAPTURE_DM] = "dm",		  [CAPTURE_KMOD] = "kmod",
 };
 
 const char *capture_phase_name(enum capture_phase p)

@@ -13,6 +13,8 @@ enum capture_strategy {
 	CAPTURE_PRECOPY,
 	CAPTURE_OFFLINE,
 	CAPTURE_STILL,
+	CAPTURE_DM,
+	CAPTURE_KMOD,
 };
 
 enum capture_phase {
@@ -32,7 +34,9 @@ struct capture_request {
 		max_freeze_ms; /* most time a file system may stay frozen; also the guardian's deadline */
 	unsigned int threads; /* 0: one per CPU */
 	bool ignore_read_errors;
-	int output_fd; /* borrowed */
+	char *cow;	   /* where a snapshot's COW store shall be (cow.h); NULL: chosen */
+	uint64_t cow_size; /* bytes; 0: chosen */
+	int output_fd;	   /* borrowed */
 };
 #define CAPTURE_MAX_FREEZE_MS_DEFAULT 2000u
 
@@ -47,12 +51,15 @@ struct capture_status {
 	atomic_uint passes;
 	atomic_uint_fast64_t freeze_us; /* longest time a file system was frozen */
 	atomic_uint_fast64_t disk_size;
-	atomic_uint_fast64_t bad; /* bytes that could not be read */
-	atomic_int strategy;	  /* enum capture_strategy, once chosen */
+	atomic_uint_fast64_t bad;		     /* bytes that could not be read */
+	atomic_uint_fast64_t store_used, store_size; /* of a snapshot's COW store; 0: none */
+	atomic_int strategy;			     /* enum capture_strategy, once chosen */
+	char reason[512]; /* why it was this one; to be read once `reasoned` is set */
+	atomic_bool reasoned;
 };
 
 const char *capture_phase_name(enum capture_phase p); /* "prepare", "read", … */
-const char *
-capture_strategy_name(enum capture_strategy s); /* "auto", "precopy", "offline", "still" */
+const char *capture_strategy_name(
+	enum capture_strategy s); /* "auto", "precopy", "offline", "still", "dm", "kmod" */
 /* Returns 0 or -EINVAL. */
 int capture_strategy_parse(const char *text, enum capture_strategy *ret);

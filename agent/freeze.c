@@ -35,6 +35,7 @@
 #include <linux/fs.h>
 
 #include "agent/guardian.h"
+#include "agent/pages.h"
 #include "lib/base/io.h"
 
 #define STATE_DIR      "/run/ambro"
@@ -63,27 +64,6 @@ struct freeze {
 	bool stacked;  /* one of them may lie on another */
 	bool standing; /* between freeze_begin() and freeze_thaw() */
 };
-
-/* Locking our pages is one for the process: one munlockall() unlocks what all freezes have locked. */
-static pthread_mutex_t pages_lock = PTHREAD_MUTEX_INITIALIZER;
-static unsigned int pages_users;
-
-static void pages_hold(void)
-{
-	pthread_mutex_lock(&pages_lock);
-	pages_users++;
-	/* what is present stays; without ONFAULT every page ever mapped would be made now (measured: 0.9 s) */
-	mlockall(MCL_CURRENT | MCL_ONFAULT);
-	pthread_mutex_unlock(&pages_lock);
-}
-
-static void pages_let_go(void)
-{
-	pthread_mutex_lock(&pages_lock);
-	if (--pages_users == 0)
-		munlockall();
-	pthread_mutex_unlock(&pages_lock);
-}
 
 /* rcu_expedited is one for the machine: the first freeze of this process sets it, the last restores. */
 static pthread_mutex_t rcu_lock = PTHREAD_MUTEX_INITIALIZER;

@@ -20,6 +20,7 @@ void job_free(struct job *j)
 	newfile_free(j->file);
 	cancel_done(&j->cancel);
 	free(j->request.source);
+	free(j->request.cow);
 	free(j);
 }
 
@@ -35,7 +36,7 @@ int job_new(const struct capture_request *request, struct newfile *file, struct 
 		return -ENOMEM;
 	}
 	j->request = *request;
-	j->request.source = NULL;
+	j->request.source = j->request.cow = NULL;
 	j->file = file;
 	if (file)
 		j->request.output_fd = file->fd;
@@ -47,6 +48,11 @@ int job_new(const struct capture_request *request, struct newfile *file, struct 
 	if (request->source && *request->source) {
 		j->request.source = strdup(request->source);
 		if (!j->request.source)
+			return -ENOMEM;
+	}
+	if (request->cow && *request->cow) {
+		j->request.cow = strdup(request->cow);
+		if (!j->request.cow)
 			return -ENOMEM;
 	}
 	j->started_ns = io_now_ns();

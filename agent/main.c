@@ -16,6 +16,7 @@
 #include "agent/control.h"
 #include "agent/freeze.h"
 #include "agent/guardian.h"
+#include "agent/leftover.h"
 #include "agent/log.h"
 #include "agent/manager.h"
 #include "agent/tracker.h"
@@ -128,6 +129,22 @@ static int main_passed_socket(struct err *e)
 	return SD_LISTEN_FDS_START;
 }
 
+/* What a killed agent left: first what stands still, then what stands between a disk and its users. */
+static int main_repair(struct err *e)
+{
+	int r, frozen = freeze_recover();
+
+	if (frozen < 0)
+		log_warning("cannot put back rcu_expedited, which an earlier agent set: %s",
+			    strerrordesc_np(-frozen));
+	r = leftover_repair(e);
+	if (r < 0)
+		log_warning("cannot take down what an earlier agent left: %s", e->text);
+	if (r > 0)
+		log_info("took down what an earlier agent left: %d devices and files", r);
+	return r < 0 ? r : frozen;
+}
+
 static int main_serve(struct err *e)
 {
 	_cleanup_(manager_freep) struct manager *m = NULL;
@@ -137,9 +154,7 @@ static int main_serve(struct err *e)
 	r = main_signals();
 	if (r < 0)
 		return err_set_errno(e, r, "cannot set up signals");
-	r = freeze_recover();
-	if (r < 0)
-		log_warning("cannot put right what an earlier agent left: %s", strerrordesc_np(-r));
+	main_repair(&(struct err){ 0 });
 	fd = main_passed_socket(e);
 	if (fd < 0 && fd != -EBADF)
 		return fd;
@@ -155,16 +170,6 @@ static int main_serve(struct err *e)
 	if (r < 0)
 		return err_set_errno(e, r, "the event loop failed");
 	return 0;
-}
-
-static int main_recover(void)
-{
-	int r = freeze_recover();
-
-	if (r >= 0)
-		return 0;
-	log_error("cannot put right what an earlier agent left: %s", strerrordesc_np(-r));
-	return 1;
 }
 
 int main(int argc, char **argv)
@@ -184,7 +189,7 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	if (arg_recover)
-		return main_recover();
+		return main_repair(&e) < 0 ? 1 : 0;
 	main_lift_limits();
 	r = main_serve(&e);
 	if (r < 0) {

@@ -104,17 +104,43 @@ static int view_configure(int fd, struct loop_config *config, bool need_direct)
 	return 0;
 }
 
-int medium_view_open(int backing_fd, uint64_t offset, uint64_t length, struct medium_view *ret,
+/* A free loop device as @config describes. */
+static int view_open(struct loop_config *config, bool need_direct, struct medium_view *ret,
 		     struct err *e)
 {
 	_cleanup_close_ int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-	struct loop_config config = { .fd = (unsigned int)backing_fd };
-	int sector = 512, r = -EBUSY;
-	bool block;
-	struct stat st;
+	int mode = config->info.lo_flags & LO_FLAGS_READ_ONLY ? O_RDONLY : O_RDWR;
+	int r = -EBUSY;
 
 	if (control < 0)
 		return err_set_errno(e, -errno, "/dev/loop-control");
+	for (int i = 0; i < MEDIUM_LOOP_TRIES && r == -EBUSY; i++) {
+		_cleanup_close_ int fd = -EBADF;
+		char path[sizeof(ret->path)];
+		int number = ioctl(control, LOOP_CTL_GET_FREE);
+
+		if (number < 0)
+			return err_set_errno(e, -errno, "no free loop device");
+		snprintf(path, sizeof(path), "/dev/loop%d", number);
+		fd = open(path, mode | O_CLOEXEC);
+		r = fd < 0 ? -errno : view_configure(fd, config, need_direct);
+		if (r < 0)
+			continue;
+		memcpy(ret->path, path, sizeof(path));
+		ret->fd = TAKE_FD(fd);
+		return 0;
+	}
+	return err_set_errno(e, r, "loop device%s", need_direct ? " with direct I/O" : "");
+}
+
+int medium_view_open(int backing_fd, uint64_t offset, uint64_t length, struct medium_view *ret,
+		     struct err *e)
+{
+	struct loop_config config = { .fd = (unsigned int)backing_fd };
+	int sector = 512;
+	bool block;
+	struct stat st;
+
 	if (fstat(backing_fd, &st) < 0)
 		return err_set_errno(e, -errno, "the source");
 	block = S_ISBLK(st.st_mode);
@@ -124,23 +150,15 @@ int medium_view_open(int backing_fd, uint64_t offset, uint64_t length, struct me
 	config.info.lo_offset = offset;
 	config.info.lo_sizelimit = length;
 	config.info.lo_flags = LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO;
-	for (int i = 0; i < MEDIUM_LOOP_TRIES && r == -EBUSY; i++) {
-		_cleanup_close_ int fd = -EBADF;
-		char path[sizeof(ret->path)];
-		int number = ioctl(control, LOOP_CTL_GET_FREE);
+	return view_open(&config, block, ret, e);
+}
 
-		if (number < 0)
-			return err_set_errno(e, -errno, "no free loop device");
-		snprintf(path, sizeof(path), "/dev/loop%d", number);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		r = fd < 0 ? -errno : view_configure(fd, &config, block);
-		if (r < 0)
-			continue;
-		memcpy(ret->path, path, sizeof(path));
-		ret->fd = TAKE_FD(fd);
-		return 0;
-	}
-	return err_set_errno(e, r, "read-only loop device with direct I/O");
+int medium_store_open(int backing_fd, struct medium_view *ret, struct err *e)
+{
+	struct loop_config config = { .fd = (unsigned int)backing_fd };
+
+	config.info.lo_flags = LO_FLAGS_AUTOCLEAR;
+	return view_open(&config, false, ret, e);
 }
 
 void medium_view_close(struct medium_view *v)

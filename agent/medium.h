@@ -30,4 +30,6 @@ struct medium_view {
  */
 int medium_view_open(int backing_fd, uint64_t offset, uint64_t length, struct medium_view *ret,
 		     struct err *e);
+/* A loop device for reading and writing over the whole file @backing_fd, AUTOCLEAR too. */
+int medium_store_open(int backing_fd, struct medium_view *ret, struct err *e);
 void medium_view_close(struct medium_view *v);

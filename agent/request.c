@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -16,6 +17,8 @@ enum request_option {
 	OPTION_MAX_FREEZE,
 	OPTION_THREADS,
 	OPTION_IGNORE,
+	OPTION_COW,
+	OPTION_COW_SIZE,
 };
 
 static const struct request_key {
@@ -24,7 +27,8 @@ static const struct request_key {
 } request_keys[] = {
 	[OPTION_STRATEGY] = { "strategy", 's' },	 [OPTION_LEVEL] = { "level", 'i' },
 	[OPTION_MAX_FREEZE] = { "max_freeze_ms", 'u' },	 [OPTION_THREADS] = { "threads", 'u' },
-	[OPTION_IGNORE] = { "ignore_read_errors", 'b' },
+	[OPTION_IGNORE] = { "ignore_read_errors", 'b' }, [OPTION_COW] = { "cow", 's' },
+	[OPTION_COW_SIZE] = { "cow_size", 't' },
 };
 
 /* Whatever a basic D-Bus type may be read into. */
@@ -32,6 +36,7 @@ union request_value {
 	const char *s;
 	int32_t i;
 	uint32_t u;
+	uint64_t t;
 	int b;
 };
 
@@ -41,9 +46,10 @@ static int request_set(struct capture_request *req, enum request_option o,
 	switch (o) {
 	case OPTION_STRATEGY:
 		if (capture_strategy_parse(v->s, &req->strategy) < 0) {
-			return err_set(e, -EINVAL,
-				       "strategy %.64s is unknown: auto, precopy, offline or still",
-				       v->s);
+			return err_set(
+				e, -EINVAL,
+				"strategy %.64s is unknown: auto, dm, kmod, precopy, offline or still",
+				v->s);
 		}
 		return 0;
 	case OPTION_LEVEL:
@@ -69,6 +75,18 @@ static int request_set(struct capture_request *req, enum request_option o,
 		return 0;
 	case OPTION_IGNORE:
 		req->ignore_read_errors = v->b;
+		return 0;
+	case OPTION_COW:
+		if (strlen(v->s) >= REQUEST_SOURCE_MAX)
+			return err_set(e, -EINVAL, "cow is too long a name");
+		req->cow = (char *)v->s;
+		return 0;
+	case OPTION_COW_SIZE:
+		if (v->t < REQUEST_COW_SIZE_MIN || v->t > INT64_MAX) {
+			return err_set(e, -EINVAL, "cow_size %" PRIu64 " is less than %u", v->t,
+				       REQUEST_COW_SIZE_MIN);
+		}
+		req->cow_size = v->t;
 		return 0;
 	}
 	return -EINVAL;
@@ -163,6 +181,11 @@ int request_read(sd_bus_message *m, struct capture_request *ret, struct err *e)
 		return e && *e->text ? r : err_set_errno(e, r, "cannot read the message");
 	*ret = req;
 	return 0;
+}
+
+bool request_names_store(const struct capture_request *r)
+{
+	return r->cow && strchr(r->cow, '/');
 }
 
 int request_check_output(int fd, struct err *e)

@@ -4,6 +4,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include <systemd/sd-bus.h>
 
 #include "agent/capture.h"
@@ -15,11 +17,14 @@
 #define REQUEST_FREEZE_MS_MIN 10u
 #define REQUEST_FREEZE_MS_MAX 60000u
 #define REQUEST_THREADS_MAX   256u
+#define REQUEST_COW_SIZE_MIN  (8u << 20)
 
 /*
- * Read `s a{sv}` (source, options) from @m. ret->source belongs to the message; output_fd is left -EBADF. -EINVAL
+ * Read `s a{sv}` (source, options) from @m. ret->source and ret->cow belong to the message; output_fd is left -EBADF. -EINVAL
  * with words for an unknown option, one given twice, a wrong type or value.
  */
 int request_read(sd_bus_message *m, struct capture_request *ret, struct err *e);
+/* Names a COW store that would be written to with root's rights: a device, a directory. */
+bool request_names_store(const struct capture_request *r);
 /* Can an image be written to @fd (borrowed)? Never blocks. */
 int request_check_output(int fd, struct err *e);

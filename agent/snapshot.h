@@ -30,6 +30,9 @@ struct snapshot;
 struct snapshot_ops {
 	const char *name; /* as in --strategy and in the manifest */
 	bool one_pass;	  /* next() never hands out anything */
+	bool below;	  /* stands below the disk: the image may be written to the disk itself */
+	/* 0, or a negative errno and why it cannot be done for @d on this kernel. Changes nothing. */
+	int (*able)(const struct disk *d, struct err *e);
 	/* Makes s->map. May block long. 0 or a negative errno. */
 	int (*begin)(struct snapshot *s, struct err *e);
 	/*
@@ -39,6 +42,11 @@ struct snapshot_ops {
 	 * not log, do not wait for the output.
 	 */
 	int (*next)(struct snapshot *s, const struct extent_set **ret, struct err *e);
+	/*
+	 * A pass failed with @r, which @e explains. Returns @r, or, when it was the provider's fault, another
+	 * errno with a better explanation in @e. NULL: it never is.
+	 */
+	int (*failed)(struct snapshot *s, int r, struct err *e);
 	/* Undo whatever stands, at any point, also after a failed begin(). Idempotent. */
 	void (*end)(struct snapshot *s);
 };
@@ -57,6 +65,8 @@ struct snapshot {
 	/* called before a freeze that needs this many chunks of memory at once: make them ready */
 	int (*reserve)(void *ctx, uint64_t chunks, struct err *e);
 	void *reserve_ctx;
+	/* set by the owner to the disk's; a provider may put the descriptor of a snapshot in its place */
+	int fd;
 	/* set by the provider */
 	struct usedmap *map;
 	bool frozen;
@@ -68,6 +78,5 @@ struct snapshot {
 extern const struct snapshot_ops snapshot_precopy;
 extern const struct snapshot_ops snapshot_offline;
 extern const struct snapshot_ops snapshot_still;
-
-/* Is everything on @d mounted read-only, and nothing else done with it? 0, or -EBUSY and what is. */
-int snapshot_still_possible(const struct disk *d, struct err *e);
+extern const struct snapshot_ops snapshot_dm;
+extern const struct snapshot_ops snapshot_kmod;

@@ -65,7 +65,7 @@ static int offline_begin(struct snapshot *s, struct err *e)
 	if (r < 0)
 		return r;
 	s->instant_ns = io_realtime_ns();
-	r = usedmap_make(s->disk, false, &s->map, e);
+	r = usedmap_make(s->disk, USEDMAP_IDLE, &s->map, e);
 	if (r >= 0)
 		pause_at("mapped");
 	return r;
@@ -90,9 +90,17 @@ static int offline_next(struct snapshot *s, const struct extent_set **ret, struc
 	return 0;
 }
 
+static int offline_able(const struct disk *d, struct err *e)
+{
+	if (!d->is_file || !d->in_use)
+		return 0;
+	return err_set(e, -EBUSY, "%s is in use as a loop device: capture that device", d->path);
+}
+
 const struct snapshot_ops snapshot_offline = {
 	.name = "offline",
 	.one_pass = true,
+	.able = offline_able,
 	.begin = offline_begin,
 	.next = offline_next,
 	.end = offline_end,

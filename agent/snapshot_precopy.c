@@ -25,12 +25,12 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "agent/freeze.h"
+#include "agent/ability.h"
 #include "agent/pause.h"
 #include "agent/precopy_check.h"
 #include "agent/snapshot.h"
+#include "agent/stand.h"
 #include "agent/tracker.h"
 #include "lib/base/io.h"
 
@@ -40,27 +40,12 @@
 #define SHORT_NS 20000000u
 /* Passes that did not get smaller by a quarter before we stop hoping. */
 #define STALLED_MAX 3u
-/* Freezes that came to nothing before we give up. */
-#define ATTEMPTS_MAX 5u
-/*
- * Somebody else's freeze (another capture of the disk, a backup of the virtual machine that we are) is over
- * soon: how often, and how long, we wait for that.
- */
-#define BUSY_TRIES   100u
-#define BUSY_WAIT_NS 100000000
-/*
- * After a freeze that came to nothing the writers are left alone: the first time for so long, then twice as long
- * each time, and always so many times as long as they had to stand. What was in the way (a large flush, a
- * discard, a swap file) is often over by then.
- */
-#define REST_NS	   UINT64_C(200000000)
-#define REST_TIMES 4u
 /* Extents that can be noted while frozen, at least: without allocating, and more than twice those known before. */
 #define DIRTY_RESERVE 65536u
 
 struct precopy {
 	struct tracker *tracker;
-	struct freeze *freeze;
+	struct stand stand;
 	struct extent_set dirty, late;
 	uint32_t since;	       /* S1 */
 	uint32_t since_before; /* `since` before the freeze, to fall back on */
@@ -69,29 +54,8 @@ struct precopy {
 	struct plan_cost cost; /* of `dirty` */
 	uint64_t last_bytes;
 	uint64_t reserved; /* chunks */
-	uint64_t stood_ns; /* the last freeze */
-	unsigned int stalled, attempts;
+	unsigned int stalled;
 };
-
-static void precopy_note_freeze(struct snapshot *s)
-{
-	struct precopy *p = s->state;
-	uint64_t us = freeze_duration_ns(p->freeze) / 1000;
-
-	p->stood_ns = freeze_duration_ns(p->freeze);
-	if (us > atomic_load(&s->status->freeze_us))
-		atomic_store(&s->status->freeze_us, us);
-}
-
-/* Every thaw goes through here, so that no freeze is left out of the status. */
-static int precopy_thaw(struct snapshot *s, struct err *e)
-{
-	struct precopy *p = s->state;
-	int r = freeze_thaw(p->freeze, e);
-
-	precopy_note_freeze(s);
-	return r;
-}
 
 static void precopy_end(struct snapshot *s)
 {
@@ -100,32 +64,14 @@ static void precopy_end(struct snapshot *s)
 	if (!p)
 		return;
 	if (s->frozen)
-		precopy_thaw(s, NULL);
-	freeze_free(p->freeze);
+		stand_thaw(s, &p->stand, NULL);
+	stand_disarm(&p->stand);
 	tracker_free(p->tracker);
 	extent_set_done(&p->dirty);
 	extent_set_done(&p->late);
 	free(p);
 	s->state = NULL;
 	s->frozen = false;
-}
-
-/* Look at the mounts as they are now and make their freeze ready: from now on they cannot be unmounted. */
-static int precopy_arm(struct snapshot *s, struct err *e)
-{
-	struct precopy *p = s->state;
-	int r = -ESTALE;
-
-	/* one that is unmounted between the look and the opening is worth another look */
-	for (unsigned int i = 0; i < STALLED_MAX && r == -ESTALE; i++) {
-		freeze_free(TAKE_PTR(p->freeze));
-		r = disk_refresh_mounts(s->disk, e);
-		if (r >= 0) {
-			r = freeze_new(s->disk->mounts, s->disk->n_mounts,
-				       s->request->max_freeze_ms, &p->freeze, e);
-		}
-	}
-	return r;
 }
 
 static int precopy_check_doubt(struct snapshot *s, struct err *e)
@@ -144,55 +90,8 @@ static int precopy_track(struct snapshot *s, struct err *e)
 	struct precopy *p = s->state;
 	int r;
 
-	r = tracker_open(s->disk->whole, &p->tracker, e);
-	if (r < 0)
-		return r;
-	if (!tracker_doubt(p->tracker, NULL))
-		return 0;
-	/* an old tracker in doubt is worth nothing to anybody: begin a new one */
-	tracker_free(TAKE_PTR(p->tracker));
-	r = tracker_remove(s->disk->whole, e);
-	if (r >= 0)
-		r = tracker_open(s->disk->whole, &p->tracker, e);
+	r = tracker_open_sure(s->disk->whole, &p->tracker, e);
 	return r < 0 ? r : precopy_check_doubt(s, e);
-}
-
-static void precopy_disarm(struct snapshot *s)
-{
-	struct precopy *p = s->state;
-
-	freeze_free(TAKE_PTR(p->freeze));
-}
-
-/* Sleep; -ECANCELED when the capture is cancelled meanwhile. */
-static int precopy_wait(struct snapshot *s, uint64_t ns, struct err *e)
-{
-	while (ns > 0) {
-		uint64_t step = MIN(ns, (uint64_t)BUSY_WAIT_NS);
-
-		if (cancel_raised(s->cancel))
-			return err_set(e, -ECANCELED, "cancelled");
-		nanosleep(&(struct timespec){ .tv_nsec = (long)step }, NULL);
-		ns -= step;
-	}
-	return 0;
-}
-
-static int precopy_stand_still(struct snapshot *s, struct err *e)
-{
-	struct precopy *p = s->state;
-	int r;
-
-	for (unsigned int i = 0;; i++) {
-		r = freeze_begin(p->freeze, e);
-		if (r < 0)
-			precopy_note_freeze(s);
-		if (r != -EBUSY || i == BUSY_TRIES)
-			return r;
-		r = precopy_wait(s, BUSY_WAIT_NS, e);
-		if (r < 0)
-			return r;
-	}
 }
 
 /* Step 3: afterwards every older write is on the medium. */
@@ -202,13 +101,13 @@ static int precopy_flush(struct snapshot *s, struct err *e)
 	int r = -ETIME;
 
 	for (unsigned int i = 0; i < STALLED_MAX && r == -ETIME; i++) {
-		r = precopy_wait(s, i * p->stood_ns * REST_TIMES, e);
+		r = stand_wait(s, i * p->stand.stood_ns * STAND_REST_TIMES, e);
 		if (r >= 0)
-			r = freeze_sync(p->freeze, e);
+			r = freeze_sync(p->stand.freeze, e);
 		if (r >= 0)
-			r = precopy_stand_still(s, e);
+			r = stand_begin(s, &p->stand, e);
 		if (r >= 0)
-			r = precopy_thaw(s, e);
+			r = stand_thaw(s, &p->stand, e);
 	}
 	return r;
 }
@@ -227,12 +126,12 @@ static int precopy_begin(struct snapshot *s, struct err *e)
 	pause_at("tracking");
 	r = tracker_open_era(p->tracker, &p->since, e);
 	if (r >= 0)
-		r = precopy_arm(s, e);
+		r = stand_arm(s, &p->stand, e);
 	if (r >= 0)
 		r = precopy_flush(s, e);
 	if (r >= 0)
-		r = usedmap_make(s->disk, true, &s->map, e);
-	precopy_disarm(s);
+		r = usedmap_make(s->disk, USEDMAP_LIVE, &s->map, e);
+	stand_disarm(&p->stand);
 	if (r >= 0)
 		r = tracker_open_era(p->tracker, &p->quiet, e);
 	if (r >= 0)
@@ -310,7 +209,7 @@ static enum precopy_choice precopy_choose(const struct snapshot *s, struct preco
 	if (!fits)
 		return CHOICE_GIVE_UP;
 	/* a freeze that would only end at the deadline stalls everybody and helps nobody */
-	return freeze_sync_ns(p->freeze) <= allowed / 2 ? CHOICE_FREEZE : CHOICE_REST;
+	return freeze_sync_ns(p->stand.freeze) <= allowed / 2 ? CHOICE_FREEZE : CHOICE_REST;
 }
 
 static int precopy_hand_out(struct snapshot *s, uint32_t era, const struct extent_set **ret)
@@ -322,7 +221,7 @@ static int precopy_hand_out(struct snapshot *s, uint32_t era, const struct exten
 	*ret = &p->dirty;
 	if (!s->frozen) {
 		/* reading may take hours, in which anyone may unmount what he likes */
-		precopy_disarm(s);
+		stand_disarm(&p->stand);
 		atomic_store(&s->status->phase, PHASE_REREAD);
 	}
 	return 1;
@@ -361,12 +260,12 @@ static int precopy_make_ready(struct snapshot *s, struct err *e)
 	int r;
 
 	/* what is touched here is time in which more is written: little at first, more if that was too little */
-	p->reserved =
-		MIN(s->capacity, MAX(p->cost.chunks * 3, s->capacity / 16 * (p->attempts + 1)));
+	p->reserved = MIN(s->capacity,
+			  MAX(p->cost.chunks * 3, s->capacity / 16 * (p->stand.attempts + 1)));
 	r = s->reserve(s->reserve_ctx, p->reserved, e);
 	if (r >= 0)
 		r = precopy_make_room(p, e);
-	return r < 0 ? r : freeze_sync(p->freeze, e);
+	return r < 0 ? r : freeze_sync(p->stand.freeze, e);
 }
 
 /*
@@ -383,7 +282,7 @@ static int precopy_freeze(struct snapshot *s, const struct extent_set **ret, str
 	if (r < 0)
 		return r;
 	atomic_store(&s->status->phase, PHASE_FREEZE);
-	r = precopy_stand_still(s, e);
+	r = stand_begin(s, &p->stand, e);
 	if (r < 0)
 		return r == -ETIME || r == -EPIPE ? -EAGAIN : r;
 	s->instant_ns = io_realtime_ns();
@@ -391,17 +290,17 @@ static int precopy_freeze(struct snapshot *s, const struct extent_set **ret, str
 	r = precopy_look(s, true, &era, e);
 	if (r >= 0 && p->cost.chunks > p->reserved)
 		r = -ENOBUFS;
-	if (r >= 0 && !freeze_expired(p->freeze)) {
+	if (r >= 0 && !freeze_expired(p->stand.freeze)) {
 		s->frozen = true;
 		p->since_before = p->since;
 		p->era_frozen = era;
 		return precopy_hand_out(s, era, ret);
 	}
 	if (r >= 0) {
-		precopy_thaw(s, e);
+		stand_thaw(s, &p->stand, e);
 		return -EAGAIN;
 	}
-	precopy_thaw(s, NULL);
+	stand_thaw(s, &p->stand, NULL);
 	if (r != -ENOBUFS)
 		return r;
 	err_set(e, -EBUSY,
@@ -411,22 +310,15 @@ static int precopy_freeze(struct snapshot *s, const struct extent_set **ret, str
 	return -EAGAIN;
 }
 
-/*
- * A freeze that came to nothing, or was not tried; @e says why. Leave the writers alone for a while. 0: try
- * again.
- */
+/* This attempt came to nothing; @e says why. 0: try again. */
 static int precopy_rest(struct snapshot *s, struct err *e)
 {
 	struct precopy *p = s->state;
-	uint64_t rest = MAX(REST_NS << p->attempts, p->stood_ns * REST_TIMES);
 
-	precopy_disarm(s);
-	if (++p->attempts >= ATTEMPTS_MAX)
-		return err_prefix(e, "gave up after %u attempts to freeze", p->attempts);
 	/* what was written in this time will take a pass, and that is not for lack of progress */
 	p->stalled = 0;
 	p->last_bytes = UINT64_MAX;
-	return precopy_wait(s, rest, e);
+	return stand_rest(s, &p->stand, e);
 }
 
 /* Was anything that we capture written since @era? Never allocates. */
@@ -443,37 +335,6 @@ static bool precopy_touched(struct snapshot *s, uint32_t era)
 	return plan_next(s->plan, &p->late, &at, &chunk);
 }
 
-static uint64_t precopy_region_length(const struct disk *d, uint64_t start)
-{
-	for (size_t i = 0; i < d->layout->n_regions; i++) {
-		if (d->layout->regions[i].start == start)
-			return d->layout->regions[i].length;
-	}
-	return 0;
-}
-
-/*
- * What can be promised. A file system that cannot be frozen (vfat) was flushed in its turn; it is as good as
- * frozen if nothing was written to it for the whole of the capture. Less than that would not do: an operation
- * may have written its first half before the look and have the other half still in memory.
- */
-static const char *precopy_guarantee(const struct snapshot *s)
-{
-	struct precopy *p = s->state;
-
-	for (size_t i = 0; i < s->disk->n_mounts; i++) {
-		const struct disk_mount *m = &s->disk->mounts[i];
-		uint64_t length = m->direct ? precopy_region_length(s->disk, m->start) : 0;
-
-		if (!freeze_unfrozen(p->freeze, i))
-			continue;
-		if (!length ||
-		    tracker_touched(p->tracker, p->quiet, s->disk->whole_offset + m->start, length))
-			return "crash-consistent";
-	}
-	return s->disk->n_mounts ? "filesystem-consistent" : "crash-consistent";
-}
-
 /* Steps 10 to 12. Returns 0: done; -EAGAIN: this attempt came to nothing. */
 static int precopy_conclude(struct snapshot *s, struct err *e)
 {
@@ -481,12 +342,12 @@ static int precopy_conclude(struct snapshot *s, struct err *e)
 	size_t count = s->disk->n_mounts;
 	_cleanup_free_ int *ids = NULL;
 	bool touched = precopy_touched(s, p->era_frozen);
-	const char *guarantee = precopy_guarantee(s);
+	const char *guarantee = stand_guarantee(s, &p->stand, p->tracker, p->quiet);
 	int r;
 
 	s->frozen = false;
-	r = precopy_thaw(s, e);
-	precopy_disarm(s);
+	r = stand_thaw(s, &p->stand, e);
+	stand_disarm(&p->stand);
 	pause_at("thawed");
 	if (r < 0)
 		return -EAGAIN;
@@ -523,7 +384,7 @@ static int precopy_too_slow(struct snapshot *s, struct err *e)
 	return err_set(
 		e, -EBUSY,
 		"flushing the file systems of %s takes %u ms, too long for --max-freeze %u ms",
-		s->disk->path, (unsigned int)(freeze_sync_ns(p->freeze) / 1000000),
+		s->disk->path, (unsigned int)(freeze_sync_ns(p->stand.freeze) / 1000000),
 		s->request->max_freeze_ms);
 }
 
@@ -534,9 +395,9 @@ static int precopy_advance(struct snapshot *s, const struct extent_set **ret, st
 	uint32_t era;
 	int r;
 
-	r = precopy_arm(s, e);
+	r = stand_arm(s, &p->stand, e);
 	if (r >= 0)
-		r = freeze_sync(p->freeze, e);
+		r = freeze_sync(p->stand.freeze, e);
 	if (r >= 0)
 		r = precopy_look(s, false, &era, e);
 	if (r >= 0)
@@ -579,8 +440,18 @@ static int precopy_next(struct snapshot *s, const struct extent_set **ret, struc
 	return r;
 }
 
+static int precopy_able(const struct disk *d, struct err *e)
+{
+	if (d->zoned) {
+		return err_set(e, -ENOTSUP, "%s is a zoned device, which cannot be tracked",
+			       d->path);
+	}
+	return ability_tracker(e);
+}
+
 const struct snapshot_ops snapshot_precopy = {
 	.name = "precopy",
+	.able = precopy_able,
 	.begin = precopy_begin,
 	.next = precopy_next,
 	.end = precopy_end,

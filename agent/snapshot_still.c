@@ -70,7 +70,8 @@ static int still_look(const struct snapshot *s, struct still_counts *ret, struct
 		     : 0;
 }
 
-int snapshot_still_possible(const struct disk *d, struct err *e)
+/* Is everything on @d mounted read-only, and nothing else done with it? 0, or -EBUSY and what is. */
+static int still_able(const struct disk *d, struct err *e)
 {
 	struct stack_target t = { .device = d->device, .whole = d->whole };
 	dev_t devices[SYSBLOCK_LINKS_MAX];
@@ -98,7 +99,7 @@ static int still_begin(struct snapshot *s, struct err *e)
 	struct still_counts *c;
 	int r;
 
-	r = snapshot_still_possible(s->disk, e);
+	r = still_able(s->disk, e);
 	if (r < 0)
 		return r;
 	c = calloc(1, sizeof(*c));
@@ -109,7 +110,7 @@ static int still_begin(struct snapshot *s, struct err *e)
 	if (r < 0)
 		return r;
 	s->instant_ns = io_realtime_ns();
-	r = usedmap_make(s->disk, true, &s->map, e);
+	r = usedmap_make(s->disk, USEDMAP_LIVE, &s->map, e);
 	if (r >= 0)
 		pause_at("mapped");
 	return r;
@@ -124,7 +125,7 @@ static int still_next(struct snapshot *s, const struct extent_set **ret, struct 
 	(void)ret;
 	r = disk_refresh_mounts(s->disk, e);
 	if (r >= 0)
-		r = snapshot_still_possible(s->disk, e);
+		r = still_able(s->disk, e);
 	if (r >= 0)
 		r = still_look(s, &now, e);
 	if (r < 0)
@@ -147,6 +148,7 @@ static void still_end(struct snapshot *s)
 const struct snapshot_ops snapshot_still = {
 	.name = "still",
 	.one_pass = true,
+	.able = still_able,
 	.begin = still_begin,
 	.next = still_next,
 	.end = still_end,

@@ -434,6 +434,17 @@ int tracker_open(dev_t disk, struct tracker **ret, struct err *e)
 	return 0;
 }
 
+int tracker_open_sure(dev_t disk, struct tracker **ret, struct err *e)
+{
+	int r = tracker_open(disk, ret, e);
+
+	if (r < 0 || !tracker_doubt(*ret, NULL))
+		return r;
+	tracker_free(TAKE_PTR(*ret));
+	r = tracker_remove(disk, e);
+	return r < 0 ? r : tracker_open(disk, ret, e);
+}
+
 void tracker_free(struct tracker *t)
 {
 	if (!t)

@@ -48,6 +48,8 @@ struct tracker;
  * or locks it down.
  */
 int tracker_open(dev_t disk, struct tracker **ret, struct err *e);
+/* The same, and a tracker in doubt, which is worth nothing to anybody, is replaced by a new one. */
+int tracker_open_sure(dev_t disk, struct tracker **ret, struct err *e);
 /* Lets go of this process's handles; tracking goes on. Accepts NULL. */
 void tracker_free(struct tracker *t);
 DEFINE_CLEANUP(struct tracker, tracker_free);

@@ -31,7 +31,7 @@ struct place {
 	const struct layout_region *region;
 	const struct disk_mount *mount; /* on the region itself, or NULL */
 	dev_t device;			/* that the kernel has for the region; 0: none */
-	bool live;
+	enum usedmap_when when;
 };
 
 /* How a mounted file system is asked. */
@@ -97,8 +97,8 @@ static uint64_t place_fs_end(const struct place *p)
 }
 
 /* Used blocks by way of the tools, which want a device of their own. Returns as usedblocks_map(). */
-static int place_map_view(const struct place *p, bool live, struct extent_set *ret,
-			  const char **ret_map, struct err *e)
+static int place_map_view(const struct place *p, enum usedblocks_state state,
+			  struct extent_set *ret, const char **ret_map, struct err *e)
 {
 	const struct layout_region *region = p->region;
 	struct medium_view view = { .fd = -EBADF };
@@ -107,7 +107,7 @@ static int place_map_view(const struct place *p, bool live, struct extent_set *r
 	r = medium_view_open(p->disk->fd, region->start, region->length, &view, e);
 	if (r < 0)
 		return r == -ENOMEM ? r : 0;
-	r = usedblocks_map(view.path, region->fs_type, region->length, live, ret, ret_map, e);
+	r = usedblocks_map(view.path, region->fs_type, region->length, state, ret, ret_map, e);
 	medium_view_close(&view);
 	return r;
 }
@@ -129,8 +129,11 @@ static int place_map_mounted(const struct place *p, struct extent_set *ret, cons
 	 * ext4 in time that grows with the square of the disk's size (4 s and 1 GB of page cache for 16 TiB).
 	 */
 	if (view_driver(m->fs_type) && p->region->fs_type)
-		return place_map_view(p, true, ret, ret_map, e);
-	if (!way) {
+		return place_map_view(p, USEDBLOCKS_LIVE, ret, ret_map, e);
+	/* the mount tells of now, not of then; the medium of then is complete */
+	if (way && p->when == USEDMAP_FROZEN && p->region->fs_type)
+		return place_map_view(p, USEDBLOCKS_FROZEN, ret, ret_map, e);
+	if (!way || p->when == USEDMAP_FROZEN) {
 		err_set(e, 0, "mounted as %s, which tells nobody what is in use", m->fs_type);
 		return 0;
 	}
@@ -162,13 +165,13 @@ static int place_map_unmounted(const struct place *p, struct extent_set *ret, co
 			       struct err *e)
 {
 	_cleanup_extents_ struct extent_set used = { 0 };
-	bool taken = p->live && place_taken(p);
+	bool others = p->when != USEDMAP_IDLE, taken = others && place_taken(p);
 	int r = 0;
 
 	if (!taken)
-		r = place_map_view(p, false, &used, ret_map, e);
+		r = place_map_view(p, USEDBLOCKS_IDLE, &used, ret_map, e);
 	/* it may have been mounted while we looked */
-	if (r > 0 && p->live)
+	if (r > 0 && others)
 		taken = place_taken(p);
 	if (taken) {
 		err_set(e, 0, "something has it in use in a way that cannot be seen");
@@ -316,7 +319,7 @@ static bool layout_contradicted(const struct disk *d)
 	return false;
 }
 
-int usedmap_make(const struct disk *d, bool live, struct usedmap **ret, struct err *e)
+int usedmap_make(const struct disk *d, enum usedmap_when when, struct usedmap **ret, struct err *e)
 {
 	_cleanup_(usedmap_freep) struct usedmap *m = calloc(1, sizeof(*m));
 	const struct layout *l = d->layout;
@@ -335,7 +338,7 @@ int usedmap_make(const struct disk *d, bool live, struct usedmap **ret, struct e
 			.region = region,
 			.mount = mount_at(d, region->start),
 			.device = region_device(d, region),
-			.live = live,
+			.when = when,
 		};
 		int r = doubt ? used_all(&m->regions[i], region,
 					 "what is mounted does not agree with the partition table")

@@ -8,6 +8,8 @@
  *  swap       its header only
  *  mounted    ext2/3/4: its bitmaps through a read-only direct-I/O loop view; xfs: FS_IOC_GETFSMAP on the mount; btrfs: its device extents (TREE_SEARCH); vfat, exfat,
  *             ntfs: partclone through such a view; others: all
+ *  frozen     what was mounted, in a snapshot: ext2/3/4, vfat, exfat, ntfs as mounted; xfs: its free-space trees,
+ *	       which a freeze leaves complete; btrfs: as unmounted; others: all
  *  unmounted  ext2/3/4: its bitmaps, xfs: its free-space trees, others: partclone, through such a view, when
  *             the file system was left clean; otherwise all
  *  unknown, LVM, LUKS, md: all
@@ -32,10 +34,14 @@ struct usedmap {
 	size_t n_regions;
 };
 
-/*
- * @live: the disk may be written to while and after we look (tracking is on, one freeze and thaw
- * has passed). Blocks, runs child processes. Falling back to "all" is not an error.
- */
-int usedmap_make(const struct disk *d, bool live, struct usedmap **ret, struct err *e);
+/* In what state what @d->fd shows is. */
+enum usedmap_when {
+	USEDMAP_IDLE, /* nobody uses it */
+	USEDMAP_LIVE, /* written to while and after we look; tracking is on, one freeze and thaw has passed */
+	USEDMAP_FROZEN, /* a snapshot, taken while all of @d's mounts stood still; they go on, elsewhere */
+};
+
+/* Blocks, runs child processes. Falling back to "all" is not an error. */
+int usedmap_make(const struct disk *d, enum usedmap_when when, struct usedmap **ret, struct err *e);
 void usedmap_free(struct usedmap *m);
 DEFINE_CLEANUP(struct usedmap, usedmap_free);

@@ -37,9 +37,15 @@ _ambroctl_argument() {
 	local current=$1 before=$2
 	case $before in
 	--socket | -o | --output) _ambroctl_files "$current" ;;
-	--strategy) _ambroctl_words "auto precopy offline still" "$current" ;;
+	--strategy) _ambroctl_words "auto dm kmod precopy offline still" "$current" ;;
 	--level) _ambroctl_words "fast default max" "$current" ;;
-	--max-freeze | --threads | --partition) COMPREPLY=() ;;
+	--cow)
+		case $current in
+		*/*) _ambroctl_files "$current" ;;
+		*) _ambroctl_words "auto file ram" "$current" ;;
+		esac
+		;;
+	--max-freeze | --cow-size | --threads | --partition) COMPREPLY=() ;;
 	*) return 1 ;;
 	esac
 }
@@ -56,8 +62,9 @@ _ambroctl() {
 	fi
 	if [[ $current == -* ]]; then
 		case $verb in
-		capture) common+=" --output --force --strategy --level --max-freeze --threads" &&
+		capture) common+=" --output --force --strategy --cow --cow-size --level --max-freeze --threads" &&
 			common+=" --ignore-read-errors --progress --quiet" ;;
+		status) common+=" --repair" ;;
 		restore | show | verify) common+=" $(_ambroctl_options "$verb")" ;;
 		esac
 		_ambroctl_words "$common" "$current"

@@ -270,14 +270,25 @@ int client_job(sd_bus *bus, const char *path, json_t **ret, struct err *e)
 	static const struct {
 		const char *theirs, *ours;
 	} names[] = {
-		{ "Source", "source" },	       { "State", "state" },
-		{ "Phase", "phase" },	       { "Strategy", "strategy" },
-		{ "BytesTotal", "total" },     { "BytesDone", "done" },
-		{ "BytesRead", "read" },       { "BytesWritten", "written" },
-		{ "BytesDirty", "dirty" },     { "BytesBad", "bad" },
-		{ "DiskSize", "disk_size" },   { "Rate", "rate" },
-		{ "Passes", "passes" },	       { "FreezeUsec", "freeze_us" },
-		{ "ErrorCode", "error_code" }, { "Error", "error" },
+		{ "Source", "source" },
+		{ "State", "state" },
+		{ "Phase", "phase" },
+		{ "Strategy", "strategy" },
+		{ "BytesTotal", "total" },
+		{ "BytesDone", "done" },
+		{ "BytesRead", "read" },
+		{ "BytesWritten", "written" },
+		{ "BytesDirty", "dirty" },
+		{ "BytesBad", "bad" },
+		{ "DiskSize", "disk_size" },
+		{ "Rate", "rate" },
+		{ "StoreUsed", "store_used" },
+		{ "StoreSize", "store_size" },
+		{ "StrategyReason", "strategy_reason" },
+		{ "Passes", "passes" },
+		{ "FreezeUsec", "freeze_us" },
+		{ "ErrorCode", "error_code" },
+		{ "Error", "error" },
 	};
 	json_t *all = NULL, *job;
 	int r;

@@ -126,6 +126,32 @@ int verb_parse_u64(const char *verb, const char *what, const char *text, uint64_
 	return 0;
 }
 
+int verb_parse_size(const char *verb, const char *what, const char *text, uint64_t min,
+		    uint64_t *ret)
+{
+	static const char units[] = "KMGT";
+	unsigned long long v;
+	const char *unit;
+	unsigned int shift = 0;
+	char *end;
+
+	errno = 0;
+	v = strtoull(text, &end, 10);
+	unit = *end ? strchr(units, *end & ~0x20) : NULL;
+	if (unit) {
+		shift = 10 * (unsigned int)(unit - units + 1);
+		end++;
+	}
+	if (*text < '0' || *text > '9' || *end || errno ||
+	    v > (unsigned long long)INT64_MAX >> shift || v << shift < min) {
+		verb_usage(verb, "%s: %s is not a size of at least %" PRIu64 " (with K, M, G or T)",
+			   what, text, min);
+		return -EINVAL;
+	}
+	*ret = v << shift;
+	return 0;
+}
+
 static struct cancel verb_cancel;
 
 static void verb_signalled(int signo)

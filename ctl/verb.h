@@ -82,6 +82,9 @@ int verb_getopt(int argc, char **argv, const char *letters, const struct option 
  */
 int verb_parse_u64(const char *verb, const char *what, const char *text, uint64_t min, uint64_t max,
 		   uint64_t *ret);
+/* The same for bytes, with K, M, G or T behind the number for powers of 1024. */
+int verb_parse_size(const char *verb, const char *what, const char *text, uint64_t min,
+		    uint64_t *ret);
 
 /* "ambroctl: VERB: …" on stderr, one line, unprintable characters escaped. */
 void verb_say(const char *verb, const char *format, ...) __attribute__((format(printf, 2, 3)));

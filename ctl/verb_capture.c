@@ -28,8 +28,11 @@ static const char capture_help[] =
 	"\n"
 	"  -o, --output FILE        the image; it has its name only when it is complete. '-' is stdout\n"
 	"      --force              replace FILE\n"
-	"      --strategy NAME      auto (default), precopy (live), offline (nothing mounted),\n"
-	"                           still (all mounted read-only)\n"
+	"      --strategy NAME      auto (default), dm (logical volume), kmod (module ambro), precopy\n"
+	"                           (no snapshot), offline (nothing mounted), still (mounted read-only)\n"
+	"      --cow WHERE          of dm and kmod: the COW store: auto (default), file (on the source),\n"
+	"                           ram, a directory, or a block device, whose content is lost\n"
+	"      --cow-size SIZE      of the COW store, in bytes, or with K, M, G (default: by the disk's use)\n"
 	"      --level LEVEL        fast, default, max, or zstd's number -7 … 19\n"
 	"      --max-freeze MS      longest time a file system may stand still (default 2000)\n"
 	"      --threads N          to compress with (default: one per CPU)\n"
@@ -50,7 +53,8 @@ struct capture_args {
 	const char *output;
 	const char *strategy;
 	int level;
-	uint64_t max_freeze_ms, threads; /* 0: the agent's defaults */
+	const char *cow;
+	uint64_t max_freeze_ms, threads, cow_size; /* 0: the agent's defaults */
 	bool ignore_read_errors, force, progress, quiet;
 };
 
@@ -79,6 +83,8 @@ enum {
 	OPTION_THREADS,
 	OPTION_IGNORE,
 	OPTION_PROGRESS,
+	OPTION_COW,
+	OPTION_COW_SIZE,
 };
 
 static void capture_output_done(struct capture_output *o)
@@ -100,6 +106,19 @@ static void capture_done(struct capture *c)
 
 /* ---- command line ------------------------------------------------------------------------------- */
 
+static int capture_check_strategy(const char *name)
+{
+	static const char *const names[] = { "auto", "dm", "kmod", "precopy", "offline", "still" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		if (!strcmp(name, names[i]))
+			return 0;
+	}
+	verb_usage("capture", "--strategy: %s is not auto, dm, kmod, precopy, offline or still",
+		   name);
+	return -EINVAL;
+}
+
 static int capture_set(struct capture_args *a, int option)
 {
 	switch (option) {
@@ -114,12 +133,7 @@ static int capture_set(struct capture_args *a, int option)
 		return 0;
 	case OPTION_STRATEGY:
 		a->strategy = optarg;
-		if (!strcmp(optarg, "auto") || !strcmp(optarg, "precopy") ||
-		    !strcmp(optarg, "offline") || !strcmp(optarg, "still"))
-			return 0;
-		verb_usage("capture", "--strategy: %s is not auto, precopy, offline or still",
-			   optarg);
-		return -EINVAL;
+		return capture_check_strategy(optarg);
 	case OPTION_LEVEL:
 		if (codec_level_parse(optarg, &a->level) == 0)
 			return 0;
@@ -130,6 +144,11 @@ static int capture_set(struct capture_args *a, int option)
 				      &a->max_freeze_ms);
 	case OPTION_THREADS:
 		return verb_parse_u64("capture", "--threads", optarg, 1, 64, &a->threads);
+	case OPTION_COW:
+		a->cow = optarg;
+		return 0;
+	case OPTION_COW_SIZE:
+		return verb_parse_size("capture", "--cow-size", optarg, 8u << 20, &a->cow_size);
 	case OPTION_IGNORE:
 		a->ignore_read_errors = true;
 		return 0;
@@ -151,6 +170,8 @@ static int capture_parse(int argc, char **argv, struct capture_args *a)
 		{ "max-freeze", required_argument, NULL, OPTION_MAX_FREEZE },
 		{ "threads", required_argument, NULL, OPTION_THREADS },
 		{ "ignore-read-errors", no_argument, NULL, OPTION_IGNORE },
+		{ "cow", required_argument, NULL, OPTION_COW },
+		{ "cow-size", required_argument, NULL, OPTION_COW_SIZE },
 		{ "progress", no_argument, NULL, OPTION_PROGRESS },
 		VERB_OPTIONS,
 	};
@@ -249,7 +270,7 @@ static int capture_open_output(const struct capture_args *a, struct capture_outp
 
 static int capture_on_progress(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
-	uint64_t done, total, read, written, dirty, rate;
+	uint64_t done, total, read, written, dirty, rate, used, store;
 	struct capture *c = userdata;
 	char extra[RENDER_MAX + 16] = "", size[RENDER_MAX];
 	const char *phase;
@@ -259,12 +280,16 @@ static int capture_on_progress(sd_bus_message *m, void *userdata, sd_bus_error *
 	/* other jobs' signals come too */
 	if (!c->path || strcmp(sd_bus_message_get_path(m), c->path) != 0)
 		return 0;
-	r = sd_bus_message_read(m, "stttttt", &phase, &done, &total, &read, &written, &dirty,
-				&rate);
+	r = sd_bus_message_read(m, "stttttttt", &phase, &done, &total, &read, &written, &dirty,
+				&rate, &used, &store);
 	if (r < 0)
 		return r;
 	if (dirty)
 		snprintf(extra, sizeof(extra), "%s dirty", render_size(dirty, size));
+	if (store) {
+		snprintf(extra, sizeof(extra), "COW store %u%% full",
+			 (unsigned int)(used * 100 / store));
+	}
 	render_bar_update(&c->bar, &(struct render_progress){ .phase = phase,
 							      .done = done,
 							      .total = total,
@@ -365,6 +390,10 @@ static int capture_append_options(sd_bus_message *m, const struct capture_args *
 		r = sd_bus_message_append(m, "{sv}", "max_freeze_ms", "u",
 					  (uint32_t)a->max_freeze_ms);
 	}
+	if (r >= 0 && a->cow)
+		r = sd_bus_message_append(m, "{sv}", "cow", "s", a->cow);
+	if (r >= 0 && a->cow_size)
+		r = sd_bus_message_append(m, "{sv}", "cow_size", "t", a->cow_size);
 	if (r >= 0 && a->threads)
 		r = sd_bus_message_append(m, "{sv}", "threads", "u", (uint32_t)a->threads);
 	return r < 0 ? r : sd_bus_message_close_container(m);
@@ -437,6 +466,14 @@ static void capture_print_summary(const struct capture_args *a, const json_t *jo
 		render_size(written, y), render_seconds((ms + 500) / 1000, z),
 		render_rate(ms ? (uint64_t)((double)read * 1000 / (double)ms) : 0,
 			    (char[RENDER_MAX]){ 0 }));
+	if (client_number(job, "store_size")) {
+		fprintf(out, "  the COW store was filled to %s of %s\n",
+			render_size(client_number(job, "store_used"), x),
+			render_size(client_number(job, "store_size"), y));
+	}
+	if (*client_text(job, "strategy_reason"))
+		fprintf(out, "  %s\n",
+			render_safe(client_text(job, "strategy_reason"), clean, sizeof(clean)));
 	if (bad) {
 		fprintf(out, "  %s could not be read; the image says where and holds zeros there\n",
 			render_size(bad, x));

@@ -13,8 +13,9 @@ static const char status_help[] =
 	"Usage: ambroctl status [OPTION]…\n"
 	"Says which agent runs, what it can do, and its captures.\n"
 	"\n"
-	"      --json         one object: version, tracker, tracker_reason, io_uring,\n"
-	"                     max_jobs, jobs [ … ]\n"
+	"      --repair       first take down what a killed agent left below a disk (root)\n"
+	"      --json         one object: version, tracker, tracker_reason, dm, dm_reason, kmod,\n"
+	"                     kmod_reason, io_uring, max_jobs, repaired, jobs [ … ]\n"
 	"      --socket PATH  where the agent listens\n"
 	"  -h, --help         this text\n"
 	"\n"
@@ -53,13 +54,29 @@ static int status_jobs(sd_bus *bus, json_t **ret, struct err *e)
 	return 0;
 }
 
-static int status_ask(struct err *e, json_t **ret)
+/* Have the agent take down what a killed one left. */
+static int status_repair(sd_bus *bus, uint32_t *ret, struct err *e)
+{
+	_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+	int r;
+
+	r = client_call(bus, "Repair", &reply, e, NULL);
+	if (r < 0)
+		return r;
+	r = sd_bus_message_read(reply, "u", ret);
+	return r < 0 ? err_set_errno(e, r, "cannot read the agent's answer") : 0;
+}
+
+static int status_ask(bool repair, struct err *e, json_t **ret)
 {
 	_cleanup_(sd_bus_close_unrefp) sd_bus *bus = NULL;
 	json_t *agent = NULL, *jobs = NULL, *abilities, *status;
+	uint32_t repaired = 0;
 	int r;
 
 	r = client_open(arg_socket, &bus, e);
+	if (r >= 0 && repair)
+		r = status_repair(bus, &repaired, e);
 	if (r < 0)
 		return r;
 	r = client_properties(bus, CLIENT_AGENT_PATH, CLIENT_AGENT, &agent, e);
@@ -71,12 +88,15 @@ static int status_ask(struct err *e, json_t **ret)
 		return r;
 	}
 	abilities = json_object_get(agent, "Capabilities");
-	status = json_pack("{s:O?, s:O?, s:s, s:O?, s:O?, s:o}", "version",
-			   json_object_get(agent, "Version"), "tracker",
-			   json_object_get(abilities, "tracker"), "tracker_reason",
-			   client_text(abilities, "tracker_reason"), "io_uring",
-			   json_object_get(abilities, "io_uring"), "max_jobs",
-			   json_object_get(agent, "MaxJobs"), "jobs", jobs);
+	status = json_pack(
+		"{s:O?, s:O?, s:s, s:O?, s:s, s:O?, s:s, s:O?, s:O?, s:I, s:o}", "version",
+		json_object_get(agent, "Version"), "tracker", json_object_get(abilities, "tracker"),
+		"tracker_reason", client_text(abilities, "tracker_reason"), "dm",
+		json_object_get(abilities, "dm"), "dm_reason", client_text(abilities, "dm_reason"),
+		"kmod", json_object_get(abilities, "kmod"), "kmod_reason",
+		client_text(abilities, "kmod_reason"), "io_uring",
+		json_object_get(abilities, "io_uring"), "max_jobs",
+		json_object_get(agent, "MaxJobs"), "repaired", (json_int_t)repaired, "jobs", jobs);
 	json_decref(agent);
 	if (!status)
 		return err_oom(e);
@@ -114,6 +134,15 @@ static int status_add_job(struct render_table *t, const json_t *job)
 	return render_table_add(t, cells);
 }
 
+static void status_print_ability(const json_t *status, const char *key, const char *reason)
+{
+	if (json_is_true(json_object_get(status, key))) {
+		printf("%-8s available\n", key);
+	} else {
+		printf("%-8s not available: %s\n", key, client_text(status, reason));
+	}
+}
+
 static int status_print(const json_t *status)
 {
 	static const char *const headings[] = { ">JOB",	    "SOURCE", "STATE", "PHASE",
@@ -129,8 +158,14 @@ static int status_print(const json_t *status)
 	} else {
 		printf("tracking not available: %s\n", client_text(status, "tracker_reason"));
 	}
+	status_print_ability(status, "dm", "dm_reason");
+	status_print_ability(status, "kmod", "kmod_reason");
 	if (json_is_false(json_object_get(status, "io_uring")))
 		printf("io_uring not available: disks are read by threads, which is slower\n");
+	if (json_integer_value(json_object_get(status, "repaired"))) {
+		printf("repaired %lld devices and files that a killed agent had left\n",
+		       (long long)json_integer_value(json_object_get(status, "repaired")));
+	}
 	if (!json_array_size(jobs)) {
 		printf("captures none\n");
 		return 0;
@@ -145,16 +180,21 @@ static int status_print(const json_t *status)
 
 int verb_status(int argc, char **argv)
 {
-	static const struct option options[] = { VERB_OPTIONS };
+	static const struct option options[] = { { "repair", no_argument, NULL, VERB_OPTION_OWN },
+						 VERB_OPTIONS };
 	struct err e = { 0 };
 	json_t *status = NULL;
-	int code, r;
+	bool repair = false;
+	int c, code, r;
 
-	if (verb_getopt(argc, argv, "", options, status_help, &code) == VERB_GETOPT_RETURN)
-		return code;
+	while ((c = verb_getopt(argc, argv, "", options, status_help, &code)) >= 0) {
+		if (c == VERB_GETOPT_RETURN)
+			return code;
+		repair = true;
+	}
 	if (optind < argc)
 		return verb_usage("status", "unexpected argument %s", argv[optind]);
-	r = status_ask(&e, &status);
+	r = status_ask(repair, &e, &status);
 	if (r < 0)
 		return verb_fail("status", &e);
 	if (arg_json)

@@ -159,6 +159,19 @@ static uint64_t io_clock_ns(clockid_t clock)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+uint64_t io_memory_available(void)
+{
+	_cleanup_file_ FILE *f = fopen("/proc/meminfo", "re");
+	uint64_t kib = 0;
+	char line[128];
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (strncmp(line, "MemAvailable:", 13) == 0)
+			kib = strtoull(line + 13, NULL, 10);
+	}
+	return kib * 1024;
+}
+
 uint64_t io_now_ns(void)
 {
 	return io_clock_ns(CLOCK_MONOTONIC);

@@ -34,5 +34,8 @@ int io_write_text(const char *path, const char *text);
 /* A device's or a regular file's size in bytes. */
 int io_size(int fd, uint64_t *ret);
 
+/* What the kernel says could be had without swapping, bytes; 0: it does not say. */
+uint64_t io_memory_available(void);
+
 uint64_t io_now_ns(void);      /* CLOCK_MONOTONIC */
 uint64_t io_realtime_ns(void); /* CLOCK_REALTIME, since 1970 */

@@ -162,12 +162,15 @@ static int partclone_map(const char *tool, const char *path, uint64_t length, bo
 	return 1;
 }
 
-static int xfs_map(const char *path, uint64_t length, struct extent_set *ret, struct err *e)
+static int xfs_map(const char *path, uint64_t length, bool frozen, struct extent_set *ret,
+		   struct err *e)
 {
 	const char *argv[] = { "xfs_logprint", "-t", path, NULL };
 	_cleanup_free_ char *text = NULL;
 	int r;
 
+	if (frozen)
+		return usedblocks_xfs(path, length, ret, e);
 	r = tool_run(argv, false, &text, e);
 	if (r < 0)
 		return r == -ENOMEM ? r : 0;
@@ -248,12 +251,14 @@ static const char *table_tool(const char *fs_type)
 	return NULL;
 }
 
-static int clean_map(const char *path, const char *fs_type, uint64_t length, struct extent_set *ret,
-		     const char **source, struct err *e)
+/* NOLINTBEGIN(readability-function-size): one parameter too many, all of them different */
+
+static int clean_map(const char *path, const char *fs_type, uint64_t length, bool frozen,
+		     struct extent_set *ret, const char **source, struct err *e)
 {
 	if (!strcmp(fs_type, "xfs")) {
 		*source = "xfs-free-space";
-		return xfs_map(path, length, ret, e);
+		return xfs_map(path, length, frozen, ret, e);
 	}
 	if (!strcmp(fs_type, "btrfs")) {
 		*source = "partclone.btrfs";
@@ -267,10 +272,11 @@ static int clean_map(const char *path, const char *fs_type, uint64_t length, str
 	return 0;
 }
 
-/* NOLINTNEXTLINE(readability-function-size): one parameter too many, all of them different */
-int usedblocks_map(const char *path, const char *fs_type, uint64_t length, bool live,
-		   struct extent_set *ret, const char **ret_source, struct err *e)
+int usedblocks_map(const char *path, const char *fs_type, uint64_t length,
+		   enum usedblocks_state state, struct extent_set *ret, const char **ret_source,
+		   struct err *e)
 {
+	const bool live = state == USEDBLOCKS_LIVE;
 	_cleanup_extents_ struct extent_set used = { 0 };
 	const char *source = table_tool(fs_type);
 	int r;
@@ -285,7 +291,7 @@ int usedblocks_map(const char *path, const char *fs_type, uint64_t length, bool 
 		err_set(e, 0, "a mounted %s has no map that is valid at every moment", fs_type);
 		r = 0;
 	} else {
-		r = clean_map(path, fs_type, length, &used, &source, e);
+		r = clean_map(path, fs_type, length, state == USEDBLOCKS_FROZEN, &used, &source, e);
 	}
 	if (r <= 0)
 		return r;
@@ -295,3 +301,5 @@ int usedblocks_map(const char *path, const char *fs_type, uint64_t length, bool 
 	*ret_source = source;
 	return 1;
 }
+
+/* NOLINTEND(readability-function-size) */

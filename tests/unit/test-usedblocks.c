@@ -206,7 +206,8 @@ static void an_unclean_or_unknown_file_system_has_no_map(void **state)
 		const char *source = NULL;
 		struct err e = { 0 };
 
-		assert_int_equal(usedblocks_map(path, types[i], 16 << 20, false, &s, &source, &e),
+		assert_int_equal(usedblocks_map(path, types[i], 16 << 20, USEDBLOCKS_IDLE, &s,
+						&source, &e),
 				 0);
 		assert_true(e.text[0]);
 		assert_null(s.items);
@@ -222,7 +223,8 @@ static void a_live_file_system_with_a_log_has_no_map(void **state)
 	const char *source = NULL;
 	struct err e = { 0 };
 
-	assert_int_equal(usedblocks_map("/dev/null", "ext4", 1 << 20, true, &s, &source, &e), 0);
+	assert_int_equal(
+		usedblocks_map("/dev/null", "ext4", 1 << 20, USEDBLOCKS_LIVE, &s, &source, &e), 0);
 	assert_true(e.text[0]);
 }
 

@@ -63,7 +63,7 @@ static struct usedmap *fixture_map(struct fixture *f)
 	struct usedmap *m = NULL;
 	struct err e = { 0 };
 
-	assert_int_equal(usedmap_make(&f->disk, false, &m, &e), 0);
+	assert_int_equal(usedmap_make(&f->disk, USEDMAP_IDLE, &m, &e), 0);
 	close(f->disk.fd);
 	return m;
 }
@@ -200,7 +200,7 @@ static int copy_used(const char *source, const char *copy, bool live)
 	uint64_t start = io_now_ns();
 
 	if (to < 0 || disk_open(source, &d, &e) < 0 || ftruncate(to, (off_t)d->size) < 0 ||
-	    usedmap_make(d, live, &m, &e) < 0) {
+	    usedmap_make(d, live ? USEDMAP_LIVE : USEDMAP_IDLE, &m, &e) < 0) {
 		fprintf(stderr, "%s\n", e.text);
 		return 1;
 	}

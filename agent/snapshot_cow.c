@@ -1,0 +1,543 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * dm, kmod - one instant by a device-mapper snapshot below the live disk. The two differ in how device-mapper comes
+ * there (interpose.h); everything else is here.
+ *
+ * Invariants (F: freeze.h, C: cow_file.h):
+ *  K1. The snapshot's table is loaded before the origin's, and the snapshot is resumed before the origin: an origin
+ *      that runs before it knows the snapshot splits writes wrongly, and the snapshot is wrong without a word.
+ *  K2. The instant lies between the last FIFREEZE and the first FITHAW, and counts only if the freeze held until
+ *      after the origin had taken over (freeze_thaw() said so).
+ *  K3. While frozen: two or three ioctls (resume the snapshot, resume the origin, switch the module on), all prepared;
+ *      no allocation, open, exec, log or table load of ours. (The kernel allocates inside of them, without I/O.)
+ *  K4. No file system is thawed while a device of its own is suspended. No call of ours leaves one so.
+ *  K5. The snapshot is not valid any more: nothing that was read counts. next() asks device-mapper itself, after the
+ *      last read and before anything could be made of it.
+ *  K6. The origin's I/O never waits for us: a full store ends the snapshot, not the writes.
+ *  K7. The store goes after the devices that can write to it (C2), the devices below after those above.
+ *  K8. The tracker's era is opened before the freeze, on the source itself: whatever the snapshot does not show has
+ *      that era or a later one.
+ *
+ * Order of begin():  1 claim the disk, take down what a killed agent left  2 track, open era  3 the device below
+ *                    4 the store, and its device  5 load the snapshot  6 load the origin, make resumes ready
+ *                    7 flush  8 freeze  9 resume the snapshot  10 the origin takes over  11 thaw, check K2
+ *                    12 the view, the map
+ *          of end(): 13 off  14 view, snapshot  15 the store's device  16 origin, device below
+ *                    17 the store  18 the claim
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent/ability.h"
+#include "agent/cow.h"
+#include "agent/interpose.h"
+#include "agent/leftover.h"
+#include "agent/log.h"
+#include "agent/pause.h"
+#include "agent/precopy_check.h"
+#include "agent/snapshot.h"
+#include "agent/stand.h"
+#include "agent/tracker.h"
+#include "lib/base/io.h"
+
+/* Bytes that are copied before a first write to them: small, because the writer waits for it. */
+#define CHUNK_SECTORS 16u
+/* How often the store is looked at. */
+#define WATCH_NS 200000000
+/* An administrator may still do something about it. */
+#define WARN_PERCENT 80u
+
+struct shot {
+	struct interpose under;
+	struct cow cow;
+	struct stand stand;
+	struct tracker *tracker; /* NULL: this kernel cannot */
+	uint32_t era;
+	int claim_fd, mapper_fd, fd; /* fd: what is read */
+	dev_t snap, store;
+	bool has_store, has_snap, has_view;
+	struct mapper_ready resume;
+	struct disk
+		seen; /* the source, as the snapshot shows it: a shallow copy with another descriptor */
+	pthread_t watcher;
+	bool watched;
+	atomic_bool stop;
+};
+
+/* ---- what the store says ------------------------------------------------------------------------ */
+
+/* Sectors in use and in all; -EIO: the snapshot is not valid any more. */
+static int shot_usage(struct shot *k, uint64_t *used, uint64_t *all, struct err *e)
+{
+	_cleanup_table_ struct mapper_table t = { 0 };
+	char name[MAPPER_NAME_MAX];
+	int r;
+
+	interpose_name(&k->under, "snap", name);
+	r = mapper_read(name, true, &t, e);
+	if (r < 0)
+		return r;
+	if (t.count != 1)
+		return err_set(e, -EIO, "%s has lost its table", name);
+	/* NOLINTNEXTLINE(cert-err34-c): the kernel's own numbers */
+	if (sscanf(t.targets[0].params, "%" SCNu64 "/%" SCNu64, used, all) == 2)
+		return 0;
+	return err_set(e, -EIO, "the snapshot is not valid any more: %s", t.targets[0].params);
+}
+
+static void *shot_watch(void *arg)
+{
+	struct snapshot *s = arg;
+	struct shot *k = s->state;
+	bool warned = false;
+	uint64_t used, all;
+
+	while (!atomic_load(&k->stop)) {
+		if (shot_usage(k, &used, &all, NULL) < 0)
+			break;
+		atomic_store(&s->status->store_used, used * MAPPER_SECTOR);
+		atomic_store(&s->status->store_size, all * MAPPER_SECTOR);
+		if (!warned && used * 100 >= all * WARN_PERCENT) {
+			warned = true;
+			log_warning("%s: the COW store (%s) is filled to %u %%: when it is full, "
+				    "this capture fails",
+				    s->disk->path, k->cow.where, WARN_PERCENT);
+		}
+		nanosleep(&(struct timespec){ .tv_nsec = WATCH_NS }, NULL);
+	}
+	return NULL;
+}
+
+static int shot_check_valid(struct snapshot *s, struct err *e)
+{
+	struct shot *k = s->state;
+	uint64_t used = 0, all = 0;
+	struct err why = { 0 };
+
+	if (shot_usage(k, &used, &all, &why) == 0) {
+		atomic_store(&s->status->store_used, used * MAPPER_SECTOR);
+		return 0;
+	}
+	return err_set(
+		e, -ENOSPC,
+		"the snapshot of %s was lost: its COW store (%s) is full, or failed, because "
+		"more was written than it holds; nothing happened to the disk. Give it more "
+		"(--cow-size), or another place (--cow)",
+		s->disk->path, k->cow.where);
+}
+
+/* ---- steps 1 to 6 ------------------------------------------------------------------------------- */
+
+/* K8. A kernel without BPF has no eras; the snapshot does not need them. */
+static int shot_track(struct snapshot *s, struct shot *k, struct err *e)
+{
+	int r;
+
+	if (s->disk->zoned || ability_tracker(NULL) < 0)
+		return 0;
+	r = tracker_open_sure(s->disk->whole, &k->tracker, e);
+	if (r < 0)
+		return r;
+	return tracker_open_era(k->tracker, &k->era, e);
+}
+
+static int shot_claim(struct shot *k, struct err *e)
+{
+	k->claim_fd = leftover_claim(k->under.name, e);
+	if (k->claim_fd < 0)
+		return k->claim_fd;
+	k->mapper_fd = mapper_control_open(e);
+	return k->mapper_fd < 0 ? k->mapper_fd : 0;
+}
+
+/* Step 4. */
+static int shot_make_store(struct snapshot *s, struct shot *k, struct err *e)
+{
+	const struct cow_wish wish = {
+		.where = s->request->cow,
+		.size = s->request->cow_size,
+		.name = k->under.name + strlen(INTERPOSE_PREFIX),
+		.disk = s->disk,
+		.below = k->under.below,
+		.below_start = k->under.below_start,
+	};
+	char name[MAPPER_NAME_MAX];
+	int r;
+
+	r = cow_make(&wish, &k->cow, e);
+	if (r < 0)
+		return r;
+	interpose_name(&k->under, "cow", name);
+	r = mapper_create(name, &k->store, e);
+	if (r < 0)
+		return r;
+	k->has_store = true;
+	r = mapper_load(name, &k->cow.table, false, e);
+	return r < 0 ? r : mapper_resume(name, e);
+}
+
+/* Step 5. */
+static int shot_load_snapshot(struct shot *k, struct err *e)
+{
+	_cleanup_table_ struct mapper_table t = { 0 };
+	const dev_t below = k->under.below;
+	char name[MAPPER_NAME_MAX];
+	int r;
+
+	if (mapper_table_add(&t, k->under.below_size / MAPPER_SECTOR, "snapshot",
+			     "%u:%u %u:%u N %u", major(below), minor(below), major(k->store),
+			     minor(k->store), CHUNK_SECTORS) < 0)
+		return err_oom(e);
+	interpose_name(&k->under, "snap", name);
+	r = mapper_create(name, &k->snap, e);
+	if (r < 0)
+		return r;
+	k->has_snap = true;
+	r = mapper_load(name, &t, false, e);
+	if (r < 0)
+		return r;
+	mapper_resume_prepare(k->mapper_fd, name, &k->resume);
+	return 0;
+}
+
+static int shot_prepare(struct snapshot *s, struct shot *k, struct err *e)
+{
+	int r;
+
+	r = k->under.ops->prepare(&k->under, e);
+	pause_at("below");
+	if (r >= 0)
+		r = shot_make_store(s, k, e);
+	pause_at("store");
+	if (r >= 0)
+		r = shot_load_snapshot(k, e);
+	if (r >= 0)
+		r = k->under.ops->load(&k->under, e);
+	pause_at("loaded");
+	return r;
+}
+
+/* ---- steps 7 to 11 ------------------------------------------------------------------------------ */
+
+/* Steps 9 and 10, between freeze and thaw. */
+static int shot_switch(struct shot *k)
+{
+	int r;
+
+	pause_at("frozen");
+	r = mapper_resume_run(&k->resume);
+	if (r < 0)
+		return r;
+	pause_at("resumed");
+	r = k->under.ops->on(&k->under);
+	pause_at("on");
+	return r;
+}
+
+/* One attempt. -EAGAIN: it came to nothing, @e says why, and nothing is between the disk and its users. */
+static int shot_take(struct snapshot *s, struct shot *k, struct err *e)
+{
+	const char *guarantee;
+	int switched, r;
+
+	r = stand_arm(s, &k->stand, e);
+	if (r >= 0)
+		r = freeze_sync(k->stand.freeze, e);
+	if (r < 0)
+		return r;
+	atomic_store(&s->status->phase, PHASE_FREEZE);
+	r = stand_begin(s, &k->stand, e);
+	if (r < 0)
+		return r == -ETIME || r == -EPIPE ? -EAGAIN : r;
+	s->instant_ns = io_realtime_ns();
+	switched = shot_switch(k);
+	guarantee = stand_guarantee(s, &k->stand, k->tracker, k->era);
+	r = stand_thaw(s, &k->stand, switched < 0 ? NULL : e);
+	stand_disarm(&k->stand);
+	pause_at("thawed");
+	if (switched < 0)
+		return err_set_errno(e, switched, "cannot put device-mapper below %s",
+				     s->disk->path);
+	if (r < 0)
+		return -EAGAIN;
+	s->guarantee = guarantee;
+	return 0;
+}
+
+/* ---- step 12 ------------------------------------------------------------------------------------ */
+
+/* The next piece of the view: [@from, @to) of the source, of the snapshot or (the store's own blocks) zeros. */
+static int view_add(struct mapper_table *t, const struct shot *k, bool hidden, uint64_t from,
+		    uint64_t to)
+{
+	const uint64_t sectors = (to - from) / MAPPER_SECTOR;
+
+	if (from == to)
+		return 0;
+	if (hidden)
+		return mapper_table_add(t, sectors, "zero", "%s", "");
+	return mapper_table_add(
+		t, sectors, "linear", "%u:%u %llu", major(k->snap), minor(k->snap),
+		(unsigned long long)((k->under.below_start + from) / MAPPER_SECTOR));
+}
+
+/* What is read: the source's range of the snapshot, without the store. */
+static int shot_make_view(struct snapshot *s, struct shot *k, dev_t *ret, struct err *e)
+{
+	_cleanup_table_ struct mapper_table t = { 0 };
+	char name[MAPPER_NAME_MAX];
+	uint64_t at = 0;
+	int r;
+
+	extent_for_each(x, &k->cow.hidden) {
+		if (view_add(&t, k, false, at, x->start) < 0 ||
+		    view_add(&t, k, true, x->start, extent_end(x)) < 0)
+			return err_oom(e);
+		at = extent_end(x);
+	}
+	if (view_add(&t, k, false, at, s->disk->size) < 0)
+		return err_oom(e);
+	interpose_name(&k->under, "view", name);
+	r = mapper_create(name, ret, e);
+	if (r < 0)
+		return r;
+	k->has_view = true;
+	r = mapper_load(name, &t, true, e);
+	return r < 0 ? r : mapper_resume(name, e);
+}
+
+static int shot_open_view(struct snapshot *s, struct shot *k, struct err *e)
+{
+	char path[32];
+	dev_t view;
+	int r;
+
+	r = shot_make_view(s, k, &view, e);
+	if (r < 0)
+		return r;
+	mapper_path(view, path, sizeof(path));
+	k->fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	if (k->fd < 0)
+		return err_set_errno(e, -errno, "%s", path);
+	k->seen = *s->disk;
+	k->seen.fd = k->fd;
+	s->fd = k->fd;
+	return 0;
+}
+
+static int shot_show(struct snapshot *s, struct shot *k, struct err *e)
+{
+	struct snapshot seen = *s;
+	int r;
+
+	r = shot_open_view(s, k, e);
+	if (r < 0)
+		return r;
+	seen.disk = &k->seen;
+	r = precopy_check_layout(&seen, e);
+	if (r >= 0)
+		r = usedmap_make(&k->seen, USEDMAP_FROZEN, &s->map, e);
+	if (r < 0)
+		return r;
+	if (pthread_create(&k->watcher, NULL, shot_watch, s) != 0)
+		return err_oom(e);
+	k->watched = true;
+	if (precopy_hidden_mounts(s))
+		s->guarantee = "crash-consistent";
+	pause_at("mapped");
+	return 0;
+}
+
+/* ---- steps 13 to 17 ----------------------------------------------------------------------------- */
+
+static int shot_remove(struct shot *k, const char *role, bool *has, struct err *e)
+{
+	char name[MAPPER_NAME_MAX];
+	int r;
+
+	if (!*has)
+		return 0;
+	interpose_name(&k->under, role, name);
+	r = mapper_remove(name, e);
+	if (r >= 0)
+		*has = false;
+	return r;
+}
+
+static void shot_stop_watch(struct shot *k)
+{
+	if (!k->watched)
+		return;
+	atomic_store(&k->stop, true);
+	pthread_join(k->watcher, NULL);
+	k->watched = false;
+}
+
+/*
+ * At any point of begin() or after it. What cannot be taken down is left, with the store's file (K7), for
+ * leftover_repair().
+ */
+static int shot_down(struct shot *k, struct err *e)
+{
+	int r;
+
+	shot_stop_watch(k);
+	k->fd = close_fd(k->fd);
+	pause_at("ending");
+	r = k->under.ops->off(&k->under, e);
+	pause_at("off");
+	if (r >= 0)
+		r = shot_remove(k, "view", &k->has_view, e);
+	if (r >= 0)
+		r = shot_remove(k, "snap", &k->has_snap, e);
+	pause_at("unsnapped");
+	if (r >= 0)
+		r = shot_remove(k, "cow", &k->has_store, e);
+	pause_at("unstored");
+	/* its own state is given back even when the devices cannot be */
+	if (r >= 0) {
+		r = k->under.ops->undo(&k->under, e);
+	} else {
+		k->under.ops->undo(&k->under, NULL);
+	}
+	pause_at("undone");
+	if (k->has_store) {
+		cow_abandon(&k->cow);
+	} else {
+		cow_remove(&k->cow);
+	}
+	return r;
+}
+
+static void shot_end(struct snapshot *s)
+{
+	struct shot *k = s->state;
+	struct err e = { 0 };
+
+	if (!k)
+		return;
+	stand_disarm(&k->stand);
+	s->fd = s->disk->fd;
+	if (shot_down(k, &e) < 0)
+		log_warning("%s: what stood below it could not all be taken down: %s (ambroctl "
+			    "status --repair tries again)",
+			    s->disk->path, e.text);
+	tracker_free(k->tracker);
+	close_fd(k->mapper_fd);
+	close_fd(k->claim_fd);
+	free(k);
+	s->state = NULL;
+}
+
+/* ---- the provider ------------------------------------------------------------------------------- */
+
+static int shot_try(struct snapshot *s, struct shot *k, struct err *e)
+{
+	int r;
+
+	r = shot_prepare(s, k, e);
+	return r < 0 ? r : shot_take(s, k, e);
+}
+
+static int shot_begin(struct snapshot *s, const struct interpose_ops *ops, struct err *e)
+{
+	struct shot *k = calloc(1, sizeof(*k));
+	int r;
+
+	if (!k)
+		return err_oom(e);
+	k->claim_fd = k->mapper_fd = k->fd = -EBADF;
+	s->state = k;
+	r = interpose_init(&k->under, ops, s->disk, e);
+	if (r >= 0)
+		r = shot_claim(k, e);
+	if (r >= 0)
+		r = shot_track(s, k, e);
+	pause_at("claimed");
+	while (r >= 0 && (r = shot_try(s, k, e)) == -EAGAIN) {
+		struct err why = *e;
+
+		/* a snapshot of no instant: all is made anew */
+		r = shot_down(k, e);
+		if (r < 0)
+			break;
+		*e = why;
+		r = stand_rest(s, &k->stand, e);
+	}
+	if (r < 0)
+		return r;
+	return shot_show(s, k, e);
+}
+
+static int shot_able_dm(const struct disk *d, struct err *e)
+{
+	return interpose_dm.able(d, e);
+}
+
+static int shot_able_kmod(const struct disk *d, struct err *e)
+{
+	return interpose_kmod.able(d, e);
+}
+
+static int shot_begin_dm(struct snapshot *s, struct err *e)
+{
+	return shot_begin(s, &interpose_dm, e);
+}
+
+static int shot_begin_kmod(struct snapshot *s, struct err *e)
+{
+	return shot_begin(s, &interpose_kmod, e);
+}
+
+/* K5, and nobody has replaced what stands between. */
+static int shot_next(struct snapshot *s, const struct extent_set **ret, struct err *e)
+{
+	struct shot *k = s->state;
+	int r;
+
+	(void)ret;
+	r = k->under.ops->check(&k->under, e);
+	return r < 0 ? r : shot_check_valid(s, e);
+}
+
+/* A read of a snapshot that is lost fails; what matters is why it was lost. */
+static int shot_failed(struct snapshot *s, int r, struct err *e)
+{
+	struct err why = { 0 };
+	int lost = shot_check_valid(s, &why);
+
+	if (lost >= 0)
+		return r;
+	*e = why;
+	return lost;
+}
+
+const struct snapshot_ops snapshot_dm = {
+	.name = "dm",
+	.one_pass = true,
+	.below = true,
+	.able = shot_able_dm,
+	.begin = shot_begin_dm,
+	.next = shot_next,
+	.failed = shot_failed,
+	.end = shot_end,
+};
+
+const struct snapshot_ops snapshot_kmod = {
+	.name = "kmod",
+	.one_pass = true,
+	.below = true,
+	.able = shot_able_kmod,
+	.begin = shot_begin_kmod,
+	.next = shot_next,
+	.failed = shot_failed,
+	.end = shot_end,
+};

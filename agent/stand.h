@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * stand - standing the file systems of a snapshot's disk still, with patience: for the providers that freeze.
+ *
+ * freeze.h freezes once. This finds out what is mounted, waits while somebody else has it frozen, leaves the writers
+ * alone after an attempt that came to nothing, and notes every freeze in the capture's status.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "agent/freeze.h"
+#include "agent/snapshot.h"
+#include "agent/tracker.h"
+
+/* Freezes that came to nothing before we give up. */
+#define STAND_ATTEMPTS_MAX 5u
+/* Writers are left alone so many times as long as they had to stand. */
+#define STAND_REST_TIMES 4u
+
+struct stand {
+	struct freeze *freeze; /* armed, or NULL */
+	uint64_t stood_ns;     /* the last freeze */
+	unsigned int attempts;
+};
+
+/* Look at the mounts as they are now and make their freeze ready: from now on they cannot be unmounted. */
+int stand_arm(struct snapshot *s, struct stand *st, struct err *e);
+/* Let go of them; thaws if need be. Accepts one that was never armed. */
+void stand_disarm(struct stand *st);
+/* Freeze. -EBUSY only when somebody else's freeze lasted ten seconds. -ECANCELED. As freeze_begin() else. */
+int stand_begin(struct snapshot *s, struct stand *st, struct err *e);
+/* As freeze_thaw(). Every thaw goes through here, so that no freeze is left out of the status. */
+int stand_thaw(struct snapshot *s, struct stand *st, struct err *e);
+/* Sleep; -ECANCELED when the capture is cancelled meanwhile. */
+int stand_wait(struct snapshot *s, uint64_t ns, struct err *e);
+/*
+ * A freeze that came to nothing, or was not tried; @e says why. Disarms, and leaves the writers alone for a while: 0.2 s,
+ * then twice as long each time, and always four times as long as they had to stand. 0: try again.
+ */
+int stand_rest(struct snapshot *s, struct stand *st, struct err *e);
+/*
+ * What can be promised of an instant at which the freeze held. A file system that cannot be frozen (vfat) was
+ * flushed in its turn; it is as good as frozen if nothing was written to it since era @quiet of @tracker (NULL: nobody
+ * knows), which was opened well before. Less than that would not do: an operation may have written its first half
+ * before the freeze and have the other half still in memory. Never allocates.
+ */
+const char *stand_guarantee(const struct snapshot *s, const struct stand *st,
+			    const struct tracker *tracker, uint32_t quiet);
