@@ -123,6 +123,17 @@ $(O)/gen/%.skel.h: $(O)/ebpf/%.bpf.o
 	$(Q)$(BPFTOOL) gen skeleton $< name $(subst -,_,$*) >$@
 $(O)/agent/tracker.o: $(O)/gen/track.skel.h
 
+# ---- the kernel module: make kmod KDIR=… --------------------------------------
+# Kbuild writes beside its sources, so these are copied to where it may.
+KDIR   ?= /lib/modules/$(shell uname -r)/build
+KMOD_O ?= $(O)/kmod
+.PHONY: kmod
+kmod:                     ## build ambro.ko for the kernel whose headers are in KDIR, into KMOD_O
+	@mkdir -p $(KMOD_O)
+	$(Q)cp -u kmod/*.[ch] kmod/Kbuild kmod/probe.sh $(KMOD_O)/
+	$(Q)$(MAKE) --no-print-directory -C $(abspath $(KDIR)) M=$(abspath $(KMOD_O)) \
+		AMBRO_RELEASE=$(VERSION) $(if $(V),,--silent) modules
+
 # ---- what a fresh Debian lacks ----------------------------------------------
 build_debs := gcc make pkg-config libc6-dev clang llvm bpftool libbpf-dev liburing-dev libsystemd-dev \
               libzstd-dev libssl-dev libjansson-dev libblkid-dev libfdisk-dev libmount-dev \
@@ -131,6 +142,7 @@ run_debs   := partclone xfsprogs btrfs-progs dosfstools e2fsprogs fdisk util-lin
 quick_debs := jq python3 mtools
 test_debs  := $(quick_debs) libcmocka-dev zstd fio ntfs-3g f2fs-tools exfatprogs gdisk systemd \
               dbus shellcheck clang-format clang-tidy git man-db mandoc
+vm_debs    := qemu-system-x86 busybox-static cpio kmod dmsetup fdisk xz-utils zstd lvm2
 bench_debs := qemu-utils fsarchiver borgbackup restic casync
 missing     = $(shell for p in $(1); do dpkg-query -W -f='$${Status}\n' $$p 2>/dev/null | \
 	grep -q 'ok installed' || echo $$p; done)
@@ -139,7 +151,7 @@ define install_debs
 	{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 	--no-install-recommends $$m; } >build/apt.log 2>&1 || { cat build/apt.log; exit 1; }; fi
 endef
-.PHONY: deps deps-quick deps-test deps-bench
+.PHONY: deps deps-quick deps-test deps-bench deps-vm
 deps:          ## install what building and running needs (Debian, root)
 	@mkdir -p build
 	$(call install_debs,$(build_debs) $(run_debs))
@@ -149,9 +161,11 @@ deps-test: deps
 	$(call install_debs,$(test_debs))
 deps-bench: deps-test
 	$(call install_debs,$(bench_debs))
+deps-vm: deps-test
+	$(call install_debs,$(vm_debs))
 
 # ---- tests ------------------------------------------------------------------
-.PHONY: tests check check-unit check-asan check-tsan check-style check-layers quickstart bench bench-freeze bench-scale soak fuzz fuzz-targets
+.PHONY: tests check check-unit check-asan check-tsan check-vm check-style check-layers quickstart bench bench-freeze bench-scale soak fuzz fuzz-targets
 tests: all $(unit_bins) $(fuzz_bins) $(tool_bins)
 
 check: deps-test          ## install, build, run all tests (root)
@@ -169,6 +183,9 @@ fuzz:                     ## look for inputs that break a parser: FUZZ_SECONDS (
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) B=fuzz O=build/fuzz CC=$(CLANG) fuzz-targets
 	$(Q)O=build/fuzz tests/fuzz/fuzz.sh $(FUZZ)
 fuzz-targets: $(fuzz_bins)
+check-vm: deps-vm         ## device-mapper and the module in virtual machines, without KVM: KERNELS="6.1 6.12", TESTS=GLOB (root)
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) tests
+	$(Q)O=$(O) tests/vm/all.sh
 check-layers:             ## the include table of docs/ARCHITECTURE.md
 	$(Q)tests/check/layers.py .
 check-style: check-layers ## formatting, clang-tidy, shellcheck, layers

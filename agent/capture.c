@@ -222,6 +222,13 @@ static uint64_t capture_covered(const struct capture *c, uint64_t size)
 	return covered;
 }
 
+/* Will every chunk be read once, in the order of the disk, whatever happens? */
+static bool capture_one_pass(const struct capture *c)
+{
+	return c->snapshot.ops->one_pass &&
+	       !(c->snapshot.ops->lost && c->request->overflow_precopy);
+}
+
 static uint32_t capture_chunk_size(const struct capture *c)
 {
 	const uint64_t used = capture_covered(c, 1u << LIVE_CHUNK_SHIFT);
@@ -231,8 +238,7 @@ static uint32_t capture_chunk_size(const struct capture *c)
 	if (used > SMALL_BYTES)
 		return 1u << AMBRO_CHUNK_SHIFT_DEFAULT;
 	/* a bitmap here and there: with small chunks fewer zeros are hashed, packed, and written back */
-	if (!c->snapshot.ops->one_pass ||
-	    capture_covered(c, 1u << AMBRO_CHUNK_SHIFT_DEFAULT) > used * 2)
+	if (!capture_one_pass(c) || capture_covered(c, 1u << AMBRO_CHUNK_SHIFT_DEFAULT) > used * 2)
 		return 1u << LIVE_CHUNK_SHIFT;
 	return 1u << AMBRO_CHUNK_SHIFT_DEFAULT;
 }
@@ -242,7 +248,7 @@ static uint64_t capture_features(const struct capture *c)
 	uint64_t free_bytes =
 		c->disk->size - MIN(c->disk->size, extent_set_total(plan_used(c->plan)));
 
-	if (!c->snapshot.ops->one_pass)
+	if (!capture_one_pass(c))
 		return AMBRO_REQUIRE_RESENT | AMBRO_REQUIRE_SPARSE;
 	return free_bytes > SPARSE_BYTES ? AMBRO_REQUIRE_SPARSE : 0;
 }
@@ -261,6 +267,13 @@ static unsigned int capture_threads(const struct capture *c)
 static uint64_t capture_frozen_bytes(void)
 {
 	return MIN(MAX(io_memory_available() / 4, FROZEN_BYTES_MIN), FROZEN_BYTES_MAX);
+}
+
+static bool capture_lost(void *ctx)
+{
+	struct capture *c = ctx;
+
+	return c->snapshot.ops->lost && c->snapshot.ops->lost(&c->snapshot);
 }
 
 static int capture_start_pipeline(struct capture *c, uint64_t require, struct err *e)
@@ -282,6 +295,8 @@ static int capture_start_pipeline(struct capture *c, uint64_t require, struct er
 		.size = c->disk->size,
 		.sector_size = c->disk->logical_sector,
 		.ignore_errors = c->request->ignore_read_errors,
+		.lost = capture_lost,
+		.lost_ctx = c,
 		.status = c->status,
 		.cancel = c->cancel,
 	};
@@ -392,6 +407,7 @@ static int capture_read(struct capture *c, struct err *e)
 	atomic_store(&c->status->phase, PHASE_READ);
 	r = capture_pass(c, &all, true, e);
 	while (r >= 0) {
+		c->snapshot.unread = reader_bad(c->reader);
 		r = c->snapshot.ops->next(&c->snapshot, &ranges, e);
 		reader_release(c->reader);
 		if (r == 0)
@@ -416,7 +432,11 @@ static int capture_finish(struct capture *c, struct err *e)
 	pause_at("written");
 	m->instant_ns = c->snapshot.instant_ns;
 	m->guarantee = strdup(c->snapshot.guarantee);
-	if (!m->guarantee || extent_set_union(reader_bad(c->reader), &none, &m->bad) < 0)
+	/* it may have become another on the way */
+	free(m->strategy);
+	m->strategy = strdup(c->snapshot.ops->name);
+	if (!m->guarantee || !m->strategy ||
+	    extent_set_union(reader_bad(c->reader), &none, &m->bad) < 0)
 		return err_oom(e);
 	m->passes = atomic_load(&c->status->passes);
 	m->freeze_us = atomic_load(&c->status->freeze_us);

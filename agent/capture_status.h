@@ -34,9 +34,10 @@ struct capture_request {
 		max_freeze_ms; /* most time a file system may stay frozen; also the guardian's deadline */
 	unsigned int threads; /* 0: one per CPU */
 	bool ignore_read_errors;
-	char *cow;	   /* where a snapshot's COW store shall be (cow.h); NULL: chosen */
-	uint64_t cow_size; /* bytes; 0: chosen */
-	int output_fd;	   /* borrowed */
+	char *cow;	       /* where a snapshot's COW store shall be (cow.h); NULL: chosen */
+	uint64_t cow_size;     /* bytes; 0: chosen */
+	bool overflow_precopy; /* when that is full, go on as precopy instead of failing */
+	int output_fd;	       /* borrowed */
 };
 #define CAPTURE_MAX_FREEZE_MS_DEFAULT 2000u
 

@@ -30,6 +30,7 @@ struct reader {
 	/* without ignore_errors: the lowest place of this pass that cannot be read, and why (0: none) */
 	uint64_t failed_at;
 	int failed;
+	bool lost;  /* settings.lost() said so in this pass */
 	bool ended; /* this pass has failed: what is still under way is only waited for */
 	uint64_t busy_since, busy_ns, busy_bytes;
 	struct extent_set bad; /* in no order while a pass is under way, never overlapping */
@@ -102,6 +103,19 @@ static int reader_bad_room(struct reader *r, struct err *e)
 	return extent_set_reserve(&r->bad, r->bad.count + 1) < 0 ? err_oom(e) : 0;
 }
 
+/* [offset, offset + length) of the slot is to be read again some other day. */
+static int reader_note_lost(struct reader *r, const struct plan_chunk *c, uint32_t offset,
+			    uint32_t length, struct err *e)
+{
+	int n = reader_bad_room(r, e);
+
+	if (n < 0)
+		return n;
+	extent_set_add(&r->bad, c->offset + offset, length);
+	atomic_fetch_add(&r->set.status->bad, length);
+	return 0;
+}
+
 /*
  * Read [offset, offset + length) of the slot again in sectors; what cannot be read becomes zeros, or ends the
  * pass. Blocks that were only read along are not missed.
@@ -111,6 +125,11 @@ static int reader_retry(struct reader *r, const struct read_request *q, int erro
 	struct pipeline_slot *slot = q->slot;
 	uint32_t sector = r->set.sector_size;
 
+	r->lost = r->lost || (r->set.lost && r->set.lost(r->set.lost_ctx));
+	if (r->lost) {
+		memset(slot->plain + q->offset, 0, q->length);
+		return reader_note_lost(r, &slot->chunk, q->offset, q->length, e);
+	}
 	if (error == -EINVAL || error == -EFAULT || error == -EBADF || error == -ENXIO)
 		return err_set_errno(e, error, "cannot read %s", r->set.name);
 	for (uint32_t at = q->offset; at < q->offset + q->length; at += sector) {
@@ -346,6 +365,12 @@ static int reader_chunks(struct reader *r, const struct plan *plan, const struct
 		if (cancel_raised(r->set.cancel))
 			return err_set(e, -ECANCELED, "cancelled");
 		n = r->bad.count ? reader_forget_bad(r, &chunk, e) : 0;
+		if (n >= 0 && r->lost) {
+			n = reader_note_lost(r, &chunk, 0, chunk.length, e);
+			if (n < 0)
+				return n;
+			continue;
+		}
 		if (n >= 0)
 			n = reader_take_slot(r, &slot, e);
 		if (n < 0)
@@ -372,7 +397,7 @@ int reader_pass(struct reader *r, const struct plan *plan, const struct extent_s
 	int n;
 
 	r->first = first;
-	r->ended = false;
+	r->ended = r->lost = false;
 	r->failed = 0;
 	n = reader_chunks(r, plan, ranges, e);
 	if (n < 0)

@@ -25,6 +25,12 @@ struct reader_settings {
 	uint64_t size;	  /* bytes */
 	uint32_t sector_size;
 	bool ignore_errors;
+	/*
+	 * Asked when a read fails; may be NULL. True: the source is lost as a whole, but can be had in another way. The
+	 * pass then ends well, and what it did not read is in reader_bad(), to be read again.
+	 */
+	bool (*lost)(void *ctx);
+	void *lost_ctx;
 	struct pipeline *pipeline;
 	unsigned int slots; /* of the pipeline, all that there may be: for reader_hold() */
 	struct capture_status *status; /* read, done, bad are kept up to date */

@@ -19,6 +19,7 @@ enum request_option {
 	OPTION_IGNORE,
 	OPTION_COW,
 	OPTION_COW_SIZE,
+	OPTION_OVERFLOW,
 };
 
 static const struct request_key {
@@ -28,7 +29,7 @@ static const struct request_key {
 	[OPTION_STRATEGY] = { "strategy", 's' },	 [OPTION_LEVEL] = { "level", 'i' },
 	[OPTION_MAX_FREEZE] = { "max_freeze_ms", 'u' },	 [OPTION_THREADS] = { "threads", 'u' },
 	[OPTION_IGNORE] = { "ignore_read_errors", 'b' }, [OPTION_COW] = { "cow", 's' },
-	[OPTION_COW_SIZE] = { "cow_size", 't' },
+	[OPTION_COW_SIZE] = { "cow_size", 't' },	 [OPTION_OVERFLOW] = { "on_overflow", 's' },
 };
 
 /* Whatever a basic D-Bus type may be read into. */
@@ -87,6 +88,12 @@ static int request_set(struct capture_request *req, enum request_option o,
 				       REQUEST_COW_SIZE_MIN);
 		}
 		req->cow_size = v->t;
+		return 0;
+	case OPTION_OVERFLOW:
+		req->overflow_precopy = strcmp(v->s, "precopy") == 0;
+		if (!req->overflow_precopy && strcmp(v->s, "fail") != 0)
+			return err_set(e, -EINVAL, "on_overflow %.64s is not fail or precopy",
+				       v->s);
 		return 0;
 	}
 	return -EINVAL;

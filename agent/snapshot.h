@@ -22,6 +22,7 @@
 #include "agent/capture_status.h"
 #include "agent/disk.h"
 #include "agent/plan.h"
+#include "agent/tracker.h"
 #include "agent/usedmap.h"
 #include "lib/base/cancel.h"
 
@@ -47,6 +48,11 @@ struct snapshot_ops {
 	 * errno with a better explanation in @e. NULL: it never is.
 	 */
 	int (*failed)(struct snapshot *s, int r, struct err *e);
+	/*
+	 * Is what s->fd shows lost, and can next() go on in another way all the same? What was not read by then comes
+	 * to it in s->unread. NULL: never.
+	 */
+	bool (*lost)(struct snapshot *s);
 	/* Undo whatever stands, at any point, also after a failed begin(). Idempotent. */
 	void (*end)(struct snapshot *s);
 };
@@ -63,6 +69,8 @@ struct snapshot {
 	uint64_t capacity;  /* chunks that can be read without waiting for the output */
 	uint64_t read_rate; /* bytes per second, as measured so far */
 	/* called before a freeze that needs this many chunks of memory at once: make them ready */
+	/* what a pass did not read because lost() had said so; the owner's */
+	const struct extent_set *unread;
 	int (*reserve)(void *ctx, uint64_t chunks, struct err *e);
 	void *reserve_ctx;
 	/* set by the owner to the disk's; a provider may put the descriptor of a snapshot in its place */
@@ -74,6 +82,13 @@ struct snapshot {
 	uint64_t instant_ns;   /* CLOCK_REALTIME */
 	void *state;
 };
+
+/*
+ * Go on as precopy where another provider ended: what was read shows one instant, era @era of @t (taken over) was opened before
+ * it, s->map is of it; s->unread was not read. @fd, if any, is closed at the end. Blocks not.
+ */
+int snapshot_go_on_as_precopy(struct snapshot *s, struct tracker *t, uint32_t era, int fd,
+			      struct err *e);
 
 extern const struct snapshot_ops snapshot_precopy;
 extern const struct snapshot_ops snapshot_offline;

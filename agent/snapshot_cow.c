@@ -497,13 +497,45 @@ static int shot_begin_kmod(struct snapshot *s, struct err *e)
 	return shot_begin(s, &interpose_kmod, e);
 }
 
+/* The disk itself is still there, and the tracker knows what the snapshot no longer shows (K8). */
+static bool shot_lost(struct snapshot *s)
+{
+	const struct shot *k = s->state;
+
+	return s->request->overflow_precopy && k->tracker && !tracker_doubt(k->tracker, NULL) &&
+	       shot_check_valid(s, NULL) < 0;
+}
+
+/* The snapshot is lost, its origin is not: take everything down, and let precopy read the rest. */
+static int shot_go_on(struct snapshot *s, const struct extent_set **ret, struct err *e)
+{
+	struct shot *k = s->state;
+	struct tracker *t = TAKE_PTR(k->tracker);
+	uint32_t era = k->era;
+	int fd = k->fd, r;
+
+	log_warning("%s: the snapshot was lost, its COW store (%s) is full: going on as precopy",
+		    s->disk->path, k->cow.where);
+	/* whoever reads has the number, and shall read the disk by it from now on */
+	if (dup3(s->disk->fd, fd, O_CLOEXEC) < 0) {
+		tracker_free(t);
+		return err_set_errno(e, -errno, "%s", s->disk->path);
+	}
+	k->fd = -EBADF;
+	shot_end(s);
+	s->fd = fd;
+	r = snapshot_go_on_as_precopy(s, t, era, fd, e);
+	return r < 0 ? r : s->ops->next(s, ret, e);
+}
+
 /* K5, and nobody has replaced what stands between. */
 static int shot_next(struct snapshot *s, const struct extent_set **ret, struct err *e)
 {
 	struct shot *k = s->state;
 	int r;
 
-	(void)ret;
+	if (shot_lost(s))
+		return shot_go_on(s, ret, e);
 	r = k->under.ops->check(&k->under, e);
 	return r < 0 ? r : shot_check_valid(s, e);
 }
@@ -528,6 +560,7 @@ const struct snapshot_ops snapshot_dm = {
 	.begin = shot_begin_dm,
 	.next = shot_next,
 	.failed = shot_failed,
+	.lost = shot_lost,
 	.end = shot_end,
 };
 
@@ -539,5 +572,6 @@ const struct snapshot_ops snapshot_kmod = {
 	.begin = shot_begin_kmod,
 	.next = shot_next,
 	.failed = shot_failed,
+	.lost = shot_lost,
 	.end = shot_end,
 };

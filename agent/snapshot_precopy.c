@@ -47,9 +47,11 @@ struct precopy {
 	struct tracker *tracker;
 	struct stand stand;
 	struct extent_set dirty, late;
-	uint32_t since;	       /* S1 */
-	uint32_t since_before; /* `since` before the freeze, to fall back on */
-	uint32_t quiet;	       /* opened when the map was made */
+	struct extent_set unread; /* by the provider before us */
+	int fd;			  /* its, or -EBADF */
+	uint32_t since;		  /* S1 */
+	uint32_t since_before;	  /* `since` before the freeze, to fall back on */
+	uint32_t quiet;		  /* opened when the map was made */
 	uint32_t era_frozen;
 	struct plan_cost cost; /* of `dirty` */
 	uint64_t last_bytes;
@@ -69,6 +71,8 @@ static void precopy_end(struct snapshot *s)
 	tracker_free(p->tracker);
 	extent_set_done(&p->dirty);
 	extent_set_done(&p->late);
+	extent_set_done(&p->unread);
+	close_fd(p->fd);
 	free(p);
 	s->state = NULL;
 	s->frozen = false;
@@ -119,6 +123,7 @@ static int precopy_begin(struct snapshot *s, struct err *e)
 
 	if (!p)
 		return err_oom(e);
+	p->fd = -EBADF;
 	s->state = p;
 	r = precopy_track(s, e);
 	if (r < 0)
@@ -225,6 +230,23 @@ static int precopy_hand_out(struct snapshot *s, uint32_t era, const struct exten
 		atomic_store(&s->status->phase, PHASE_REREAD);
 	}
 	return 1;
+}
+
+/* What was written, and what the provider before us did not come to read. */
+static int precopy_hand_out_unread(struct snapshot *s, uint32_t era, const struct extent_set **ret,
+				   struct err *e)
+{
+	struct precopy *p = s->state;
+	struct extent_set all;
+
+	if (extent_set_union(&p->dirty, &p->unread, &all) < 0)
+		return err_oom(e);
+	extent_set_done(&p->dirty);
+	extent_set_done(&p->unread);
+	p->dirty = all;
+	p->unread = (struct extent_set){ 0 };
+	p->cost = plan_cost_of(s->plan, &p->dirty);
+	return precopy_hand_out(s, era, ret);
 }
 
 static int precopy_give_up(struct snapshot *s, struct err *e)
@@ -404,6 +426,8 @@ static int precopy_advance(struct snapshot *s, const struct extent_set **ret, st
 		r = precopy_check_doubt(s, e);
 	if (r < 0)
 		return r;
+	if (p->unread.count)
+		return precopy_hand_out_unread(s, era, ret, e);
 	switch (precopy_choose(s, p)) {
 	case CHOICE_FREEZE:
 		return precopy_freeze(s, ret, e);
@@ -438,6 +462,26 @@ static int precopy_next(struct snapshot *s, const struct extent_set **ret, struc
 			return r;
 	}
 	return r;
+}
+
+int snapshot_go_on_as_precopy(struct snapshot *s, struct tracker *t, uint32_t era, int fd,
+			      struct err *e)
+{
+	struct precopy *p = calloc(1, sizeof(*p));
+	struct extent_set none = { 0 };
+
+	if (!p) {
+		tracker_free(t);
+		close_fd(fd);
+		return err_oom(e);
+	}
+	p->tracker = t;
+	p->since = p->quiet = era;
+	p->fd = fd;
+	s->state = p;
+	s->ops = &snapshot_precopy;
+	atomic_store(&s->status->strategy, CAPTURE_PRECOPY);
+	return extent_set_union(s->unread, &none, &p->unread) < 0 ? err_oom(e) : 0;
 }
 
 static int precopy_able(const struct disk *d, struct err *e)

@@ -38,6 +38,7 @@ _ambroctl_argument() {
 	case $before in
 	--socket | -o | --output) _ambroctl_files "$current" ;;
 	--strategy) _ambroctl_words "auto dm kmod precopy offline still" "$current" ;;
+	--on-overflow) _ambroctl_words "fail precopy" "$current" ;;
 	--level) _ambroctl_words "fast default max" "$current" ;;
 	--cow)
 		case $current in
@@ -62,7 +63,7 @@ _ambroctl() {
 	fi
 	if [[ $current == -* ]]; then
 		case $verb in
-		capture) common+=" --output --force --strategy --cow --cow-size --level --max-freeze --threads" &&
+		capture) common+=" --output --force --strategy --cow --cow-size --on-overflow --level --max-freeze --threads" &&
 			common+=" --ignore-read-errors --progress --quiet" ;;
 		status) common+=" --repair" ;;
 		restore | show | verify) common+=" $(_ambroctl_options "$verb")" ;;

@@ -33,6 +33,7 @@ static const char capture_help[] =
 	"      --cow WHERE          of dm and kmod: the COW store: auto (default), file (on the source),\n"
 	"                           ram, a directory, or a block device, whose content is lost\n"
 	"      --cow-size SIZE      of the COW store, in bytes, or with K, M, G (default: by the disk's use)\n"
+	"      --on-overflow WHAT   when that is full: fail (default), or go on as precopy\n"
 	"      --level LEVEL        fast, default, max, or zstd's number -7 … 19\n"
 	"      --max-freeze MS      longest time a file system may stand still (default 2000)\n"
 	"      --threads N          to compress with (default: one per CPU)\n"
@@ -53,7 +54,7 @@ struct capture_args {
 	const char *output;
 	const char *strategy;
 	int level;
-	const char *cow;
+	const char *cow, *overflow;		   /* NULL: the agent's default */
 	uint64_t max_freeze_ms, threads, cow_size; /* 0: the agent's defaults */
 	bool ignore_read_errors, force, progress, quiet;
 };
@@ -85,6 +86,7 @@ enum {
 	OPTION_PROGRESS,
 	OPTION_COW,
 	OPTION_COW_SIZE,
+	OPTION_OVERFLOW,
 };
 
 static void capture_output_done(struct capture_output *o)
@@ -147,6 +149,12 @@ static int capture_set(struct capture_args *a, int option)
 	case OPTION_COW:
 		a->cow = optarg;
 		return 0;
+	case OPTION_OVERFLOW:
+		a->overflow = optarg;
+		if (!strcmp(optarg, "fail") || !strcmp(optarg, "precopy"))
+			return 0;
+		verb_usage("capture", "--on-overflow: %s is not fail or precopy", optarg);
+		return -EINVAL;
 	case OPTION_COW_SIZE:
 		return verb_parse_size("capture", "--cow-size", optarg, 8u << 20, &a->cow_size);
 	case OPTION_IGNORE:
@@ -171,6 +179,7 @@ static int capture_parse(int argc, char **argv, struct capture_args *a)
 		{ "threads", required_argument, NULL, OPTION_THREADS },
 		{ "ignore-read-errors", no_argument, NULL, OPTION_IGNORE },
 		{ "cow", required_argument, NULL, OPTION_COW },
+		{ "on-overflow", required_argument, NULL, OPTION_OVERFLOW },
 		{ "cow-size", required_argument, NULL, OPTION_COW_SIZE },
 		{ "progress", no_argument, NULL, OPTION_PROGRESS },
 		VERB_OPTIONS,
@@ -392,6 +401,8 @@ static int capture_append_options(sd_bus_message *m, const struct capture_args *
 	}
 	if (r >= 0 && a->cow)
 		r = sd_bus_message_append(m, "{sv}", "cow", "s", a->cow);
+	if (r >= 0 && a->overflow)
+		r = sd_bus_message_append(m, "{sv}", "on_overflow", "s", a->overflow);
 	if (r >= 0 && a->cow_size)
 		r = sd_bus_message_append(m, "{sv}", "cow_size", "t", a->cow_size);
 	if (r >= 0 && a->threads)

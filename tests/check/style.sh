@@ -53,12 +53,12 @@ format)
 	;;
 shell)
 	need shellcheck
-	tracked '*.sh' .ci/run | xargs -0r shellcheck -x -P SCRIPTDIR -e SC2119 # optional arguments are no mistake
+	tracked '*.sh' .ci/run tests/vm/run | xargs -0r shellcheck -x -P SCRIPTDIR -e SC2119 # optional arguments are no mistake
 	;;
 tidy)
 	need clang-tidy
-	# one for each core: each takes some hundred MB. BPF code is not for the host's compiler.
-	tracked '*.c' ':!ebpf/*' | O=$O xargs -0r -n 1 -P "$(nproc)" "$0" tidy-one
+	# one for each core: each takes some hundred MB. BPF code and the module's are not for the host's compiler.
+	tracked '*.c' ':!ebpf/*' ':!kmod/*' | O=$O xargs -0r -n 1 -P "$(nproc)" "$0" tidy-one
 	;;
 man)
 	O=$O exec tests/check/manpages.sh
