@@ -53,7 +53,7 @@ bool ability_io_uring(void)
 
 int ability_mapper(struct err *e)
 {
-	if (access(MAPPER_CONTROL_PATH, F_OK) == 0)
+	if (mapper_present())
 		return 0;
 	return err_set(e, -ENOTSUP, "the kernel has no device-mapper");
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,16 +12,25 @@
 #include "agent/bus_error.h"
 #include "agent/bus_job.h"
 #include "agent/request.h"
+#include "agent/together.h"
 
 /* Start a job and answer with its path. Takes over request->output_fd and @file. */
 static int bus_agent_start(sd_bus_message *m, struct peer *p, const struct capture_request *request,
 			   struct newfile *file)
 {
+	struct capture_request scoped = *request;
 	_cleanup_free_ char *path = NULL;
+	char together[TOGETHER_NAME_MAX];
 	struct job *j;
 	int r;
 
-	r = job_new(request, file, &j);
+	/* nobody meets another's captures */
+	if (request->together) {
+		snprintf(together, sizeof(together), "%u:%llu:%s", p->uid,
+			 file ? 0ULL : (unsigned long long)p->id, request->together);
+		scoped.together = together;
+	}
+	r = job_new(&scoped, file, &j);
 	if (r < 0)
 		return r;
 	j->uid = p->uid;

@@ -48,6 +48,7 @@ struct capture {
 	struct capture_status *status;
 	struct cancel *cancel;
 	struct disk *disk;
+	struct together *together;
 	struct snapshot snapshot;
 	struct plan *plan;
 	struct manifest *manifest;
@@ -59,8 +60,10 @@ struct capture {
 	uint64_t begun_ns;
 };
 
-static void capture_done(struct capture *c)
+static void capture_done(struct capture *c, const struct err *why)
 {
+	/* the others must not wait for us */
+	together_leave(c->together, why);
 	/* first of all: nothing may stay frozen while buffers are given back */
 	if (c->snapshot.ops)
 		c->snapshot.ops->end(&c->snapshot);
@@ -97,6 +100,11 @@ static int capture_able(const struct capture *c, enum capture_strategy strategy,
 
 	if (strategy != CAPTURE_OFFLINE && d->is_file)
 		return err_set(e, -EINVAL, "%s is a file: it is captured offline", d->path);
+	if (c->together && !ops->below) {
+		return err_set(
+			e, -ENOTSUP,
+			"several disks at one instant take device-mapper snapshots (dm, kmod)");
+	}
 	r = ops->able(d, e);
 	if (r < 0 || ops->below || !disk_holds_fd(d, c->request->output_fd))
 		return r;
@@ -121,6 +129,7 @@ static int capture_begin_as(struct capture *c, enum capture_strategy strategy, s
 		.request = c->request,
 		.status = c->status,
 		.cancel = c->cancel,
+		.together = c->together,
 	};
 	atomic_store(&c->status->strategy, strategy);
 	r = c->snapshot.ops->begin(&c->snapshot, e);
@@ -152,7 +161,7 @@ static int capture_begin_auto(struct capture *c, struct err *e)
 {
 	int r = -ENOTSUP;
 
-	if (!c->disk->in_use || c->disk->is_file)
+	if (!c->together && (!c->disk->in_use || c->disk->is_file))
 		return capture_begin_as(c, CAPTURE_OFFLINE, e);
 	for (size_t i = 0; i < ARRAY_SIZE(capture_order); i++) {
 		struct err why = { 0 };
@@ -462,13 +471,17 @@ int capture_run(const struct capture_request *request, struct capture_status *st
 	int r;
 
 	atomic_store(&status->phase, PHASE_PREPARE);
-	r = capture_open(&c, e);
+	r = request->together
+		    ? together_join(request->together, request->together_count, &c.together, e)
+		    : 0;
+	if (r >= 0)
+		r = capture_open(&c, e);
 	if (r >= 0)
 		r = capture_begin(&c, e);
 	if (r >= 0)
 		r = capture_read(&c, e);
 	if (r >= 0)
 		r = capture_finish(&c, e);
-	capture_done(&c);
+	capture_done(&c, r < 0 ? e : NULL);
 	return r < 0 && cancel_raised(cancel) ? err_set(e, -ECANCELED, "cancelled") : r;
 }

@@ -37,7 +37,9 @@ struct capture_request {
 	char *cow;	       /* where a snapshot's COW store shall be (cow.h); NULL: chosen */
 	uint64_t cow_size;     /* bytes; 0: chosen */
 	bool overflow_precopy; /* when that is full, go on as precopy instead of failing */
-	int output_fd;	       /* borrowed */
+	char *together;	       /* captures of this name show one instant; NULL: this one alone */
+	unsigned int together_count; /* so many are they */
+	int output_fd;		     /* borrowed */
 };
 #define CAPTURE_MAX_FREEZE_MS_DEFAULT 2000u
 

@@ -181,8 +181,7 @@ static bool cow_abandoned(int fd, const char *name)
 	snprintf(device, sizeof(device), INTERPOSE_PREFIX "%s-cow", name + strlen(COW_FILE_PREFIX));
 	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == 0 &&
 	       flock(fd, LOCK_EX | LOCK_NB) == 0 &&
-	       (access(MAPPER_CONTROL_PATH, F_OK) < 0 ||
-		(mapper_info(device, &info, &e) == 0 && !info.exists));
+	       (!mapper_present() || (mapper_info(device, &info, &e) == 0 && !info.exists));
 }
 
 static unsigned int cow_sweep_directory(const char *path)

@@ -21,7 +21,17 @@ void job_free(struct job *j)
 	cancel_done(&j->cancel);
 	free(j->request.source);
 	free(j->request.cow);
+	free(j->request.together);
 	free(j);
+}
+
+/* A copy of @text; of an empty one NULL. False: no memory. */
+static bool job_keep(const char *text, char **ret)
+{
+	if (!text || !*text)
+		return true;
+	*ret = strdup(text);
+	return *ret;
 }
 
 int job_new(const struct capture_request *request, struct newfile *file, struct job **ret)
@@ -36,7 +46,7 @@ int job_new(const struct capture_request *request, struct newfile *file, struct 
 		return -ENOMEM;
 	}
 	j->request = *request;
-	j->request.source = j->request.cow = NULL;
+	j->request.source = j->request.cow = j->request.together = NULL;
 	j->file = file;
 	if (file)
 		j->request.output_fd = file->fd;
@@ -45,16 +55,10 @@ int job_new(const struct capture_request *request, struct newfile *file, struct 
 	r = cancel_init(&j->cancel);
 	if (r < 0)
 		return r;
-	if (request->source && *request->source) {
-		j->request.source = strdup(request->source);
-		if (!j->request.source)
-			return -ENOMEM;
-	}
-	if (request->cow && *request->cow) {
-		j->request.cow = strdup(request->cow);
-		if (!j->request.cow)
-			return -ENOMEM;
-	}
+	if (!job_keep(request->source, &j->request.source) ||
+	    !job_keep(request->cow, &j->request.cow) ||
+	    !job_keep(request->together, &j->request.together))
+		return -ENOMEM;
 	j->started_ns = io_now_ns();
 	*ret = TAKE_PTR(j);
 	return 0;

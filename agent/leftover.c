@@ -197,7 +197,7 @@ static int repair_devices(struct repair *x)
 	_cleanup_(mapper_names_freep) char **names = NULL;
 	int r;
 
-	if (access(MAPPER_CONTROL_PATH, F_OK) < 0)
+	if (!mapper_present())
 		return 0;
 	r = mapper_names(INTERPOSE_PREFIX, &names, x->e);
 	for (char **n = names; r >= 0 && *n; n++) {

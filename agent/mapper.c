@@ -147,12 +147,19 @@ static void mapper_load_target(const char *name)
 		task_run(t);
 }
 
+bool mapper_present(void)
+{
+	_cleanup_close_ int fd = open(MAPPER_CONTROL_PATH, O_RDWR | O_CLOEXEC);
+
+	return fd >= 0;
+}
+
 int mapper_able(struct err *e)
 {
 	static const char *const targets[] = { "linear", "snapshot", "snapshot-origin", "zero" };
 	MAPPER_ENTER;
 
-	if (access(MAPPER_CONTROL_PATH, F_OK) < 0)
+	if (!mapper_present())
 		return err_set(e, -ENOTSUP, "the kernel has no device-mapper");
 	for (size_t i = 0; i < ARRAY_SIZE(targets); i++) {
 		if (mapper_has_target(targets[i]))

@@ -43,6 +43,8 @@ uint64_t mapper_table_length(const struct mapper_table *t); /* sectors */
 void mapper_table_done(struct mapper_table *t);
 #define _cleanup_table_ _cleanup_(mapper_table_done)
 
+/* Is there device-mapper at all? A node may be there without. */
+bool mapper_present(void);
 /* Can this kernel do snapshots? 0, or -ENOTSUP and what is missing. Makes the kernel load its module. */
 int mapper_able(struct err *e);
 

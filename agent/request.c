@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "agent/manager.h"
 #include "lib/base/cleanup.h"
 #include "lib/image/codec.h"
 
@@ -20,16 +21,24 @@ enum request_option {
 	OPTION_COW,
 	OPTION_COW_SIZE,
 	OPTION_OVERFLOW,
+	OPTION_TOGETHER,
+	OPTION_TOGETHER_COUNT,
 };
 
 static const struct request_key {
 	const char *name;
 	char type;
 } request_keys[] = {
-	[OPTION_STRATEGY] = { "strategy", 's' },	 [OPTION_LEVEL] = { "level", 'i' },
-	[OPTION_MAX_FREEZE] = { "max_freeze_ms", 'u' },	 [OPTION_THREADS] = { "threads", 'u' },
-	[OPTION_IGNORE] = { "ignore_read_errors", 'b' }, [OPTION_COW] = { "cow", 's' },
-	[OPTION_COW_SIZE] = { "cow_size", 't' },	 [OPTION_OVERFLOW] = { "on_overflow", 's' },
+	[OPTION_STRATEGY] = { "strategy", 's' },
+	[OPTION_LEVEL] = { "level", 'i' },
+	[OPTION_MAX_FREEZE] = { "max_freeze_ms", 'u' },
+	[OPTION_THREADS] = { "threads", 'u' },
+	[OPTION_IGNORE] = { "ignore_read_errors", 'b' },
+	[OPTION_COW] = { "cow", 's' },
+	[OPTION_TOGETHER] = { "together", 's' },
+	[OPTION_TOGETHER_COUNT] = { "together_count", 'u' },
+	[OPTION_COW_SIZE] = { "cow_size", 't' },
+	[OPTION_OVERFLOW] = { "on_overflow", 's' },
 };
 
 /* Whatever a basic D-Bus type may be read into. */
@@ -88,6 +97,18 @@ static int request_set(struct capture_request *req, enum request_option o,
 				       REQUEST_COW_SIZE_MIN);
 		}
 		req->cow_size = v->t;
+		return 0;
+	case OPTION_TOGETHER:
+		if (!*v->s || strlen(v->s) > REQUEST_TOGETHER_NAME_MAX)
+			return err_set(e, -EINVAL, "together is not a name of 1 … %u bytes",
+				       REQUEST_TOGETHER_NAME_MAX);
+		req->together = (char *)v->s;
+		return 0;
+	case OPTION_TOGETHER_COUNT:
+		if (v->u < 1 || v->u > MANAGER_MAX_JOBS)
+			return err_set(e, -EINVAL, "together_count %u is not within 1 … %u", v->u,
+				       MANAGER_MAX_JOBS);
+		req->together_count = v->u;
 		return 0;
 	case OPTION_OVERFLOW:
 		req->overflow_precopy = strcmp(v->s, "precopy") == 0;
@@ -186,6 +207,8 @@ int request_read(sd_bus_message *m, struct capture_request *ret, struct err *e)
 	r = request_read_options(m, &req, e);
 	if (r < 0)
 		return e && *e->text ? r : err_set_errno(e, r, "cannot read the message");
+	if (!req.together != !req.together_count)
+		return err_set(e, -EINVAL, "together and together_count go with one another");
 	*ret = req;
 	return 0;
 }

@@ -17,7 +17,9 @@
 #define REQUEST_FREEZE_MS_MIN 10u
 #define REQUEST_FREEZE_MS_MAX 60000u
 #define REQUEST_THREADS_MAX   256u
-#define REQUEST_COW_SIZE_MIN  (8u << 20)
+/* Of `together`; the agent puts the user before it. */
+#define REQUEST_TOGETHER_NAME_MAX 32u
+#define REQUEST_COW_SIZE_MIN	  (8u << 20)
 
 /*
  * Read `s a{sv}` (source, options) from @m. ret->source and ret->cow belong to the message; output_fd is left -EBADF. -EINVAL

@@ -22,6 +22,7 @@
 #include "agent/capture_status.h"
 #include "agent/disk.h"
 #include "agent/plan.h"
+#include "agent/together.h"
 #include "agent/tracker.h"
 #include "agent/usedmap.h"
 #include "lib/base/cancel.h"
@@ -64,6 +65,7 @@ struct snapshot {
 	const struct capture_request *request;
 	struct capture_status *status;
 	struct cancel *cancel;
+	struct together *together; /* with other disks at one instant; NULL: alone */
 	/* set by the owner after begin() */
 	struct plan *plan;
 	uint64_t capacity;  /* chunks that can be read without waiting for the output */

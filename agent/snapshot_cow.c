@@ -242,33 +242,64 @@ static int shot_switch(struct shot *k)
 	return r;
 }
 
-/* One attempt. -EAGAIN: it came to nothing, @e says why, and nothing is between the disk and its users. */
-static int shot_take(struct snapshot *s, struct shot *k, struct err *e)
+/* The instant of all, with everything standing still. The first failure ends it. */
+static int shot_switch_all(struct snapshot *const *all, unsigned int count)
 {
-	const char *guarantee;
+	const uint64_t now = io_realtime_ns();
+	int r = 0;
+
+	for (unsigned int i = 0; i < count && r >= 0; i++) {
+		all[i]->instant_ns = now;
+		r = shot_switch(all[i]->state);
+	}
+	return r;
+}
+
+/* While all stand still: what can be promised of each. */
+static void shot_promise(struct snapshot *const *all, unsigned int count, const struct stand *st)
+{
+	for (unsigned int i = 0; i < count; i++) {
+		const struct shot *k = all[i]->state;
+
+		all[i]->guarantee = stand_guarantee(all[i], st, k->tracker, k->era);
+	}
+}
+
+/*
+ * One attempt for all of @members (snapshots), which are ready. -EAGAIN: it came to nothing, @e says why; what was switched
+ * on is of no use.
+ */
+static int shot_take(void *const *members, unsigned int count, struct err *e)
+{
+	struct snapshot *const *all = (struct snapshot *const *)members;
+	struct snapshot *lead = all[0];
+	struct stand *st = &((struct shot *)lead->state)->stand;
 	int switched, r;
 
-	r = stand_arm(s, &k->stand, e);
+	r = stand_arm(all, count, st, e);
 	if (r >= 0)
-		r = freeze_sync(k->stand.freeze, e);
+		r = freeze_sync(st->freeze, e);
 	if (r < 0)
 		return r;
-	atomic_store(&s->status->phase, PHASE_FREEZE);
-	r = stand_begin(s, &k->stand, e);
+	for (unsigned int i = 0; i < count; i++)
+		atomic_store(&all[i]->status->phase, PHASE_FREEZE);
+	r = stand_begin(lead, st, e);
 	if (r < 0)
 		return r == -ETIME || r == -EPIPE ? -EAGAIN : r;
-	s->instant_ns = io_realtime_ns();
-	switched = shot_switch(k);
-	guarantee = stand_guarantee(s, &k->stand, k->tracker, k->era);
-	r = stand_thaw(s, &k->stand, switched < 0 ? NULL : e);
-	stand_disarm(&k->stand);
+	switched = shot_switch_all(all, count);
+	shot_promise(all, count, st);
+	r = stand_thaw(lead, st, switched < 0 ? NULL : e);
+	stand_disarm(st);
+	for (unsigned int i = 1; i < count; i++) {
+		atomic_store(&all[i]->status->freeze_us, atomic_load(&lead->status->freeze_us));
+	}
 	pause_at("thawed");
 	if (switched < 0)
 		return err_set_errno(e, switched, "cannot put device-mapper below %s",
-				     s->disk->path);
+				     lead->disk->path);
 	if (r < 0)
 		return -EAGAIN;
-	s->guarantee = guarantee;
+	together_over(lead->together);
 	return 0;
 }
 
@@ -444,7 +475,11 @@ static int shot_try(struct snapshot *s, struct shot *k, struct err *e)
 	int r;
 
 	r = shot_prepare(s, k, e);
-	return r < 0 ? r : shot_take(s, k, e);
+	if (r < 0)
+		return r;
+	if (s->together)
+		return together_meet(s->together, s, s->cancel, shot_take, e);
+	return shot_take((void *const[]){ s }, 1, e);
 }
 
 static int shot_begin(struct snapshot *s, const struct interpose_ops *ops, struct err *e)

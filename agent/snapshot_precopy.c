@@ -131,7 +131,7 @@ static int precopy_begin(struct snapshot *s, struct err *e)
 	pause_at("tracking");
 	r = tracker_open_era(p->tracker, &p->since, e);
 	if (r >= 0)
-		r = stand_arm(s, &p->stand, e);
+		r = stand_arm(&s, 1, &p->stand, e);
 	if (r >= 0)
 		r = precopy_flush(s, e);
 	if (r >= 0)
@@ -417,7 +417,7 @@ static int precopy_advance(struct snapshot *s, const struct extent_set **ret, st
 	uint32_t era;
 	int r;
 
-	r = stand_arm(s, &p->stand, e);
+	r = stand_arm(&s, 1, &p->stand, e);
 	if (r >= 0)
 		r = freeze_sync(p->stand.freeze, e);
 	if (r >= 0)

@@ -2,6 +2,8 @@
 #include "agent/stand.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <time.h>
 
 /* A file system that is unmounted between the look and the opening is worth another look. */
@@ -19,17 +21,66 @@
  */
 #define REST_NS UINT64_C(200000000)
 
-int stand_arm(struct snapshot *s, struct stand *st, struct err *e)
+/* Where is mount @id among those that are to be frozen? -1: nowhere. */
+static ssize_t stand_find(const struct stand *st, int id)
+{
+	for (size_t i = 0; i < st->count; i++) {
+		if (st->ids[i] == id)
+			return (ssize_t)i;
+	}
+	return -1;
+}
+
+/* The mounts of all disks, each once, in the order of each disk. Borrows what they point to. */
+static int stand_collect(struct snapshot *const *all, unsigned int n, struct stand *st,
+			 struct disk_mount **ret, struct err *e)
+{
+	_cleanup_free_ struct disk_mount *mounts = NULL;
+	size_t room = 1;
+
+	for (unsigned int i = 0; i < n; i++)
+		room += all[i]->disk->n_mounts;
+	mounts = calloc(room, sizeof(*mounts));
+	st->ids = calloc(room, sizeof(*st->ids));
+	if (!mounts || !st->ids)
+		return err_oom(e);
+	for (unsigned int i = 0; i < n; i++) {
+		const struct disk *d = all[i]->disk;
+
+		for (size_t k = 0; k < d->n_mounts; k++) {
+			if (stand_find(st, d->mounts[k].mount_id) >= 0)
+				continue;
+			st->ids[st->count] = d->mounts[k].mount_id;
+			mounts[st->count++] = d->mounts[k];
+		}
+	}
+	*ret = TAKE_PTR(mounts);
+	return 0;
+}
+
+static int stand_arm_once(struct snapshot *const *all, unsigned int n, struct stand *st,
+			  struct err *e)
+{
+	_cleanup_free_ struct disk_mount *mounts = NULL;
+	unsigned int max_ms = UINT_MAX;
+	int r = 0;
+
+	for (unsigned int i = 0; i < n && r >= 0; i++) {
+		max_ms = MIN(max_ms, all[i]->request->max_freeze_ms);
+		r = disk_refresh_mounts(all[i]->disk, e);
+	}
+	if (r >= 0)
+		r = stand_collect(all, n, st, &mounts, e);
+	return r < 0 ? r : freeze_new(mounts, st->count, max_ms, &st->freeze, e);
+}
+
+int stand_arm(struct snapshot *const *all, unsigned int n, struct stand *st, struct err *e)
 {
 	int r = -ESTALE;
 
 	for (unsigned int i = 0; i < LOOKS_MAX && r == -ESTALE; i++) {
 		stand_disarm(st);
-		r = disk_refresh_mounts(s->disk, e);
-		if (r >= 0) {
-			r = freeze_new(s->disk->mounts, s->disk->n_mounts,
-				       s->request->max_freeze_ms, &st->freeze, e);
-		}
+		r = stand_arm_once(all, n, st, e);
 	}
 	return r;
 }
@@ -37,6 +88,8 @@ int stand_arm(struct snapshot *s, struct stand *st, struct err *e)
 void stand_disarm(struct stand *st)
 {
 	freeze_free(TAKE_PTR(st->freeze));
+	free(TAKE_PTR(st->ids));
+	st->count = 0;
 }
 
 static void stand_note(struct snapshot *s, struct stand *st)
@@ -110,8 +163,9 @@ const char *stand_guarantee(const struct snapshot *s, const struct stand *st,
 	for (size_t i = 0; i < s->disk->n_mounts; i++) {
 		const struct disk_mount *m = &s->disk->mounts[i];
 		uint64_t length = m->direct ? stand_region_length(s->disk, m->start) : 0;
+		ssize_t at = stand_find(st, m->mount_id);
 
-		if (!freeze_unfrozen(st->freeze, i))
+		if (at >= 0 && !freeze_unfrozen(st->freeze, (size_t)at))
 			continue;
 		if (!length || !tracker ||
 		    tracker_touched(tracker, quiet, s->disk->whole_offset + m->start, length))

@@ -20,12 +20,17 @@
 
 struct stand {
 	struct freeze *freeze; /* armed, or NULL */
-	uint64_t stood_ns;     /* the last freeze */
+	int *ids;	       /* mount ids, in the order of @freeze's mounts */
+	size_t count;
+	uint64_t stood_ns; /* the last freeze */
 	unsigned int attempts;
 };
 
-/* Look at the mounts as they are now and make their freeze ready: from now on they cannot be unmounted. */
-int stand_arm(struct snapshot *s, struct stand *st, struct err *e);
+/*
+ * Look at the mounts of all the @n disks as they are now and make their freeze ready, at the shortest of their deadlines: from
+ * now on they cannot be unmounted.
+ */
+int stand_arm(struct snapshot *const *all, unsigned int n, struct stand *st, struct err *e);
 /* Let go of them; thaws if need be. Accepts one that was never armed. */
 void stand_disarm(struct stand *st);
 /* Freeze. -EBUSY only when somebody else's freeze lasted ten seconds. -ECANCELED. As freeze_begin() else. */

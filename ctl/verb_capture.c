@@ -13,6 +13,7 @@
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
 
+#include "ctl/capture_output.h"
 #include "ctl/client.h"
 #include "ctl/render.h"
 #include "ctl/verb.h"
@@ -22,9 +23,10 @@
 #include "lib/image/codec.h"
 
 static const char capture_help[] =
-	"Usage: ambroctl capture [SOURCE] -o FILE|- [OPTION]…\n"
+	"Usage: ambroctl capture [SOURCE…] -o FILE|- [-o FILE…] [OPTION]…\n"
 	"Takes an image of SOURCE, which stays in use: a disk, a partition or volume, a mount point (the\n"
-	"disk under it), or an image file. Without SOURCE: the disk that holds /.\n"
+	"disk under it), or an image file. Without SOURCE: the disk that holds /. Several SOURCEs, each\n"
+	"with an -o of its own, in the same order, are captured at one instant (by dm or kmod).\n"
 	"\n"
 	"  -o, --output FILE        the image; it has its name only when it is complete. '-' is stdout\n"
 	"      --force              replace FILE\n"
@@ -49,9 +51,13 @@ static const char capture_help[] =
 	"5 the agent cannot be reached; 6 refused (FILE exists or would lie on SOURCE; SOURCE\n"
 	"is in use, or written to faster than it can be read); 7 not allowed; 130 interrupted.\n";
 
+/* Disks at one instant: as many as the agent captures at once. */
+#define CAPTURE_PARTS_MAX 4u
+
 struct capture_args {
-	const char *source; /* absolute, or "" */
-	const char *output;
+	const char *sources[CAPTURE_PARTS_MAX]; /* as given, or "" */
+	const char *outputs[CAPTURE_PARTS_MAX];
+	unsigned int n_sources, n_outputs;
 	const char *strategy;
 	int level;
 	const char *cow, *overflow;		   /* NULL: the agent's default */
@@ -59,21 +65,22 @@ struct capture_args {
 	bool ignore_read_errors, force, progress, quiet;
 };
 
-/* Where the image goes. */
-struct capture_output {
-	int fd;
-	bool is_stdout;
-	bool owned;	      /* fd is to be closed here: a FIFO and the like */
-	struct newfile *file; /* behind fd, when it is a file */
+/* One disk, and the job that captures it. */
+struct capture_part {
+	const char *source, *name; /* name: the output's, as given */
+	struct capture_output output;
+	char *path; /* of the job */
+	bool finished;
+	uint64_t done, total; /* bytes, as last heard */
 };
 
 struct capture {
 	sd_bus *bus;
 	sd_event *event;
-	char *path; /* of the job */
+	struct capture_part parts[CAPTURE_PARTS_MAX];
+	unsigned int n_parts;
 	struct render_bar bar;
 	bool interrupted;
-	bool finished;
 };
 
 enum {
@@ -89,21 +96,28 @@ enum {
 	OPTION_OVERFLOW,
 };
 
-static void capture_output_done(struct capture_output *o)
-{
-	if (o->owned)
-		close_fd(o->fd);
-	newfile_free(o->file);
-	*o = (struct capture_output){ .fd = -EBADF };
-}
-
 static void capture_done(struct capture *c)
 {
 	render_bar_end(&c->bar);
 	/* the job, if it still runs, is cancelled by the agent when the connection goes */
 	sd_bus_close_unref(c->bus);
 	sd_event_unref(c->event);
-	free(c->path);
+	for (unsigned int i = 0; i < c->n_parts; i++) {
+		capture_output_done(&c->parts[i].output);
+		free(c->parts[i].path);
+	}
+}
+
+/* Which job does @m come from? NULL: another's; other jobs' signals come too. */
+static struct capture_part *capture_part_of(struct capture *c, sd_bus_message *m)
+{
+	const char *path = sd_bus_message_get_path(m);
+
+	for (unsigned int i = 0; i < c->n_parts; i++) {
+		if (c->parts[i].path && !strcmp(c->parts[i].path, path))
+			return &c->parts[i];
+	}
+	return NULL;
 }
 
 /* ---- command line ------------------------------------------------------------------------------- */
@@ -125,8 +139,12 @@ static int capture_set(struct capture_args *a, int option)
 {
 	switch (option) {
 	case 'o':
-		a->output = optarg;
-		return 0;
+		if (a->n_outputs < CAPTURE_PARTS_MAX) {
+			a->outputs[a->n_outputs++] = optarg;
+			return 0;
+		}
+		verb_usage("capture", "more than %u outputs", CAPTURE_PARTS_MAX);
+		return -EINVAL;
 	case 'q':
 		a->quiet = true;
 		return 0;
@@ -166,6 +184,28 @@ static int capture_set(struct capture_args *a, int option)
 	}
 }
 
+/* Each source has its output. Returns an exit code, or -1 to go on. */
+static int capture_parse_sources(int n, char **sources, struct capture_args *a)
+{
+	if (n > (int)CAPTURE_PARTS_MAX) {
+		return verb_usage("capture", "more than %u disks cannot be captured together",
+				  CAPTURE_PARTS_MAX);
+	}
+	if (!a->n_outputs)
+		return verb_usage("capture", "where to? give -o FILE, or -o - for stdout");
+	a->n_sources = n ? (unsigned int)n : 1;
+	if (a->n_outputs != a->n_sources) {
+		return verb_usage("capture", "%u source%s and %u outputs: give -o once for each",
+				  a->n_sources, a->n_sources == 1 ? "" : "s", a->n_outputs);
+	}
+	for (int i = 0; i < n; i++) {
+		if (!*sources[i])
+			return verb_usage("capture", "the source is empty");
+		a->sources[i] = sources[i];
+	}
+	return -1;
+}
+
 /* Returns an exit code, or -1 to go on. */
 static int capture_parse(int argc, char **argv, struct capture_args *a)
 {
@@ -192,14 +232,7 @@ static int capture_parse(int argc, char **argv, struct capture_args *a)
 		if (capture_set(a, c) < 0)
 			return VERB_USAGE;
 	}
-	if (argc - optind > 1)
-		return verb_usage("capture", "unexpected argument %s", argv[optind + 1]);
-	if (!*a->output)
-		return verb_usage("capture", "where to? give -o FILE, or -o - for stdout");
-	a->source = optind < argc ? argv[optind] : "";
-	if (optind < argc && !*a->source)
-		return verb_usage("capture", "the source is empty");
-	return -1;
+	return capture_parse_sources(argc - optind, argv + optind, a);
 }
 
 /* The agent has a working directory of its own. A link is the agent's to follow. */
@@ -217,77 +250,19 @@ static int capture_absolute(const char *source, char **ret, struct err *e)
 	return asprintf(ret, "%s/%s", here, source) < 0 ? err_oom(e) : 0;
 }
 
-/* ---- output ------------------------------------------------------------------------------------- */
-
-/* What is written into as it is, without a temporary name: a FIFO, /dev/null. Returns 1 if it was one. */
-static int capture_open_special(const char *path, struct capture_output *o, struct err *e)
-{
-	struct stat st;
-
-	if (!strcmp(path, "-") || stat(path, &st) < 0)
-		return 0;
-	if (S_ISBLK(st.st_mode)) {
-		return err_set(e, -EEXIST,
-			       "%s is a block device; an image is a file (or pipe it: -o -)", path);
-	}
-	if (!S_ISFIFO(st.st_mode) && !(S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3)))
-		return 0;
-	o->fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
-	if (o->fd < 0)
-		return err_set_errno(e, -errno, "cannot open %s", path);
-	o->owned = true;
-	return 1;
-}
-
-/* --force is no wish to lose the one thing that is to be kept. */
-static bool capture_would_replace_source(const struct capture_args *a)
-{
-	struct stat source, output;
-
-	return stat(a->source, &source) == 0 && stat(a->output, &output) == 0 &&
-	       source.st_dev == output.st_dev && source.st_ino == output.st_ino;
-}
-
-static int capture_open_output(const struct capture_args *a, struct capture_output *o,
-			       struct err *e)
-{
-	int r;
-
-	if (!strcmp(a->output, "-")) {
-		if (isatty(STDOUT_FILENO)) {
-			return err_set(e, -EINVAL,
-				       "stdout is a terminal; an image wants a file or a pipe");
-		}
-		o->fd = STDOUT_FILENO;
-		o->is_stdout = true;
-		return 0;
-	}
-	if (o->owned)
-		return 0;
-	if (capture_would_replace_source(a))
-		return err_set(e, -EBUSY, "%s is the source itself", a->output);
-	r = newfile_open(a->output, 0600, a->force, &o->file, e);
-	if (r == -EEXIST && !a->force)
-		return err_set(e, r, "%s exists already; --force replaces it", a->output);
-	if (r < 0)
-		return r;
-	o->fd = o->file->fd;
-	return 0;
-}
-
 /* ---- the job ------------------------------------------------------------------------------------ */
 
 static int capture_on_progress(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
 	uint64_t done, total, read, written, dirty, rate, used, store;
 	struct capture *c = userdata;
+	struct capture_part *p = capture_part_of(c, m);
 	char extra[RENDER_MAX + 16] = "", size[RENDER_MAX];
 	const char *phase;
 	int r;
 
 	(void)error;
-	/* other jobs' signals come too */
-	if (!c->path || strcmp(sd_bus_message_get_path(m), c->path) != 0)
+	if (!p)
 		return 0;
 	r = sd_bus_message_read(m, "stttttttt", &phase, &done, &total, &read, &written, &dirty,
 				&rate, &used, &store);
@@ -299,6 +274,12 @@ static int capture_on_progress(sd_bus_message *m, void *userdata, sd_bus_error *
 		snprintf(extra, sizeof(extra), "COW store %u%% full",
 			 (unsigned int)(used * 100 / store));
 	}
+	p->done = done;
+	p->total = total;
+	for (unsigned int i = 0; i < c->n_parts; i++) {
+		done += &c->parts[i] == p ? 0 : c->parts[i].done;
+		total += &c->parts[i] == p ? 0 : c->parts[i].total;
+	}
 	render_bar_update(&c->bar, &(struct render_progress){ .phase = phase,
 							      .done = done,
 							      .total = total,
@@ -307,15 +288,25 @@ static int capture_on_progress(sd_bus_message *m, void *userdata, sd_bus_error *
 	return 0;
 }
 
+static bool capture_finished(const struct capture *c)
+{
+	bool all = true;
+
+	for (unsigned int i = 0; i < c->n_parts; i++)
+		all &= c->parts[i].finished;
+	return all;
+}
+
 static int capture_on_finished(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
 	struct capture *c = userdata;
+	struct capture_part *p = capture_part_of(c, m);
 
 	(void)error;
-	if (!c->path || strcmp(sd_bus_message_get_path(m), c->path) != 0)
+	if (!p)
 		return 0;
-	c->finished = true;
-	return sd_event_exit(c->event, 0);
+	p->finished = true;
+	return capture_finished(c) ? sd_event_exit(c->event, 0) : 0;
 }
 
 static int capture_on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *error)
@@ -330,15 +321,18 @@ static int capture_on_disconnected(sd_bus_message *m, void *userdata, sd_bus_err
 static int capture_on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void *userdata)
 {
 	struct capture *c = userdata;
-	int r;
+	int r = 0;
 
 	(void)s, (void)si;
 	if (c->interrupted)
 		return sd_event_exit(c->event, 0);
 	c->interrupted = true;
 	render_bar_end(&c->bar);
-	r = sd_bus_call_method_async(c->bus, NULL, CLIENT_AGENT, CLIENT_AGENT_PATH, CLIENT_AGENT,
-				     "Cancel", NULL, NULL, "o", c->path);
+	for (unsigned int i = 0; i < c->n_parts && r >= 0; i++) {
+		r = sd_bus_call_method_async(c->bus, NULL, CLIENT_AGENT, CLIENT_AGENT_PATH,
+					     CLIENT_AGENT, "Cancel", NULL, NULL, "o",
+					     c->parts[i].path);
+	}
 	return r < 0 ? sd_event_exit(c->event, 0) : 0;
 }
 
@@ -407,17 +401,26 @@ static int capture_append_options(sd_bus_message *m, const struct capture_args *
 		r = sd_bus_message_append(m, "{sv}", "cow_size", "t", a->cow_size);
 	if (r >= 0 && a->threads)
 		r = sd_bus_message_append(m, "{sv}", "threads", "u", (uint32_t)a->threads);
+	/* a name is needed, not a new one: the agent keeps connections apart */
+	if (r >= 0 && a->n_sources > 1) {
+		r = sd_bus_message_append(m, "{sv}{sv}", "together", "s", "set", "together_count",
+					  "u", (uint32_t)a->n_sources);
+	}
 	return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
-static int capture_start(struct capture *c, const struct capture_args *a, const char *source,
-			 int fd, struct err *e)
+static int capture_start(struct capture *c, const struct capture_args *a, struct capture_part *p,
+			 struct err *e)
 {
+	_cleanup_free_ char *source = NULL;
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
 	sd_bus_error error = SD_BUS_ERROR_NULL;
 	const char *path;
 	int r;
 
+	r = capture_absolute(p->source, &source, e);
+	if (r < 0)
+		return r;
 	r = sd_bus_message_new_method_call(c->bus, &m, CLIENT_AGENT, CLIENT_AGENT_PATH,
 					   CLIENT_AGENT, "Capture");
 	if (r >= 0)
@@ -425,7 +428,7 @@ static int capture_start(struct capture *c, const struct capture_args *a, const 
 	if (r >= 0)
 		r = capture_append_options(m, a);
 	if (r >= 0)
-		r = sd_bus_message_append(m, "h", fd);
+		r = sd_bus_message_append(m, "h", p->output.fd);
 	if (r >= 0)
 		r = sd_bus_call(c->bus, m, 0, &error, &reply);
 	if (r < 0)
@@ -433,8 +436,8 @@ static int capture_start(struct capture *c, const struct capture_args *a, const 
 	r = sd_bus_message_read(reply, "o", &path);
 	if (r < 0)
 		return err_set_errno(e, r, "cannot read the agent's answer");
-	c->path = strdup(path);
-	return c->path ? 0 : err_oom(e);
+	p->path = strdup(path);
+	return p->path ? 0 : err_oom(e);
 }
 
 /* Until the job has ended, or will never tell. */
@@ -446,7 +449,7 @@ static int capture_wait(struct capture *c, struct err *e)
 	if (r < 0)
 		return err_set_errno(e, r, "the event loop failed");
 	render_bar_end(&c->bar);
-	if (c->finished)
+	if (capture_finished(c))
 		return 0;
 	if (c->interrupted)
 		return err_set(e, -ECANCELED, "interrupted");
@@ -455,7 +458,7 @@ static int capture_wait(struct capture *c, struct err *e)
 
 /* ---- result ------------------------------------------------------------------------------------- */
 
-static void capture_print_summary(const struct capture_args *a, const json_t *job, FILE *out)
+static void capture_print_summary(const struct capture_part *p, const json_t *job, FILE *out)
 {
 	uint64_t written = client_number(job, "written"), bad = client_number(job, "bad");
 	uint64_t read = client_number(job, "read"), ms = client_number(job, "duration_ms");
@@ -466,7 +469,7 @@ static void capture_print_summary(const struct capture_args *a, const json_t *jo
 	fprintf(out, "captured %s (%s) to %s\n",
 		*source ? render_safe(source, clean, sizeof(clean)) : "the disk that holds /",
 		render_size(client_number(job, "disk_size"), x),
-		strcmp(a->output, "-") != 0 ? a->output : "stdout");
+		strcmp(p->name, "-") != 0 ? p->name : "stdout");
 	fprintf(out, "  strategy %s, %" PRIu64 " pass%s", client_text(job, "strategy"), passes,
 		passes == 1 ? "" : "es");
 	if (client_number(job, "freeze_us")) {
@@ -492,17 +495,17 @@ static void capture_print_summary(const struct capture_args *a, const json_t *jo
 }
 
 /* The job's end, as an object that also says how long it took and where the image is. */
-static int capture_result(struct capture *c, const struct capture_args *a, uint64_t begun_ns,
+static int capture_result(struct capture *c, const struct capture_part *p, uint64_t begun_ns,
 			  json_t **ret, struct err *e)
 {
 	json_t *job = NULL, *ms, *output;
 	int r;
 
-	r = client_job(c->bus, c->path, &job, e);
+	r = client_job(c->bus, p->path, &job, e);
 	if (r < 0)
 		return r;
 	ms = json_integer((json_int_t)((io_now_ns() - begun_ns) / 1000000));
-	output = render_json_string(a->output);
+	output = render_json_string(p->name);
 	/* both take their value, and refuse a missing one */
 	if (json_object_set_new(job, "duration_ms", ms) < 0 ||
 	    json_object_set_new(job, "output", output) < 0) {
@@ -525,35 +528,65 @@ static int capture_job_error(const json_t *job, struct err *e)
 	return err_set(e, code < 0 ? code : -EIO, "%s", client_text(job, "error"));
 }
 
-static int capture_finish(struct capture *c, const struct capture_args *a, struct capture_output *o,
-			  uint64_t begun_ns, struct err *e)
+/* All jobs' ends, as an array; only when each of them is well an image gets its name. */
+static int capture_collect(struct capture *c, uint64_t begun_ns, json_t *jobs, struct err *e)
 {
-	FILE *out = o->is_stdout ? stderr : stdout;
 	json_t *job = NULL;
-	uint64_t bad;
+	int r = 0;
+
+	for (unsigned int i = 0; i < c->n_parts; i++) {
+		r = capture_result(c, &c->parts[i], begun_ns, &job, e);
+		if (r < 0)
+			return r;
+		if (json_array_append_new(jobs, job) < 0)
+			return err_oom(e);
+		r = capture_job_error(job, e);
+		if (r < 0)
+			return r;
+	}
+	/* it may have been too late for the agent, but not for us */
+	if (c->interrupted)
+		return err_set(e, -ECANCELED, "interrupted; nothing was left behind");
+	for (unsigned int i = 0; i < c->n_parts && r >= 0; i++) {
+		if (c->parts[i].output.file)
+			r = newfile_publish(c->parts[i].output.file, e);
+	}
+	return r;
+}
+
+static int capture_print(const struct capture *c, const struct capture_args *a, json_t *jobs)
+{
+	FILE *out = stdout;
+
+	for (unsigned int i = 0; i < c->n_parts; i++) {
+		if (c->parts[i].output.is_stdout)
+			out = stderr;
+	}
+	/* render_json() takes over what it prints */
+	if (arg_json)
+		return render_json(json_incref(c->n_parts > 1 ? jobs : json_array_get(jobs, 0)),
+				   out);
+	for (unsigned int i = 0; i < c->n_parts && !a->quiet; i++)
+		capture_print_summary(&c->parts[i], json_array_get(jobs, i), out);
+	return 0;
+}
+
+static int capture_finish(struct capture *c, const struct capture_args *a, uint64_t begun_ns,
+			  struct err *e)
+{
+	json_t *jobs = json_array(), *job;
+	uint64_t bad = 0;
+	size_t i;
 	int r;
 
-	r = capture_result(c, a, begun_ns, &job, e);
-	if (r < 0)
-		return verb_fail("capture", e);
-	r = capture_job_error(job, e);
-	/* it may have been too late for the agent, but not for us */
-	if (r == 0 && c->interrupted)
-		r = err_set(e, -ECANCELED, "interrupted; nothing was left behind");
-	if (r == 0 && o->file)
-		r = newfile_publish(o->file, e);
+	r = jobs ? capture_collect(c, begun_ns, jobs, e) : err_oom(e);
 	if (r < 0) {
-		json_decref(job);
+		json_decref(jobs);
 		return verb_fail("capture", e);
 	}
-	bad = client_number(job, "bad");
-	if (arg_json) {
-		r = render_json(job, out);
-	} else {
-		if (!a->quiet)
-			capture_print_summary(a, job, out);
-		json_decref(job);
-	}
+	json_array_foreach(jobs, i, job) bad += client_number(job, "bad");
+	r = capture_print(c, a, jobs);
+	json_decref(jobs);
 	if (r < 0)
 		return VERB_FAILED;
 	return bad ? VERB_BAD_SECTORS : VERB_OK;
@@ -573,32 +606,39 @@ static void capture_block_signals(void)
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
-static int capture_run_job(struct capture *c, const struct capture_args *a,
-			   struct capture_output *o, struct err *e)
+static int capture_start_part(struct capture *c, const struct capture_args *a,
+			      struct capture_part *p, struct err *e)
 {
-	_cleanup_free_ char *source = NULL;
+	int r;
+
+	r = capture_output_open(p->name, p->source, a->force, &p->output, e);
+	if (r >= 0)
+		r = capture_start(c, a, p, e);
+	if (r < 0)
+		return r;
+	/* the agent has its own: who reads the pipe sees its end when the agent has closed it */
+	if (p->output.owned) {
+		p->output.fd = close_fd(p->output.fd);
+		p->output.owned = false;
+	}
+	return 0;
+}
+
+static int capture_run_jobs(struct capture *c, const struct capture_args *a, struct err *e)
+{
 	enum render_bar_mode mode = RENDER_BAR_AUTO;
 	int r;
 
-	r = capture_absolute(a->source, &source, e);
-	if (r < 0)
-		return r;
 	r = client_open(arg_socket, &c->bus, e);
-	if (r < 0)
-		return r;
-	r = capture_open_output(a, o, e);
 	if (r < 0)
 		return r;
 	r = capture_watch(c);
 	if (r < 0)
 		return err_set_errno(e, r, "cannot watch the agent");
-	r = capture_start(c, a, source, o->fd, e);
-	if (r < 0)
-		return r;
-	/* the agent has its own: who reads the pipe sees its end when the agent has closed it */
-	if (o->owned) {
-		o->fd = close_fd(o->fd);
-		o->owned = false;
+	for (unsigned int i = 0; i < c->n_parts; i++) {
+		r = capture_start_part(c, a, &c->parts[i], e);
+		if (r < 0)
+			return r;
 	}
 	if (arg_json)
 		mode = a->progress ? RENDER_BAR_JSON : RENDER_BAR_NONE;
@@ -606,13 +646,26 @@ static int capture_run_job(struct capture *c, const struct capture_args *a,
 	return capture_wait(c, e);
 }
 
+/* Before signals are blocked: opening a FIFO waits for a reader. */
+static int capture_prepare(struct capture *c, const struct capture_args *a, struct err *e)
+{
+	int r = 0;
+
+	for (unsigned int i = 0; i < a->n_sources && r >= 0; i++) {
+		struct capture_part *p = &c->parts[c->n_parts++];
+
+		*p = (struct capture_part){ .source = a->sources[i] ? a->sources[i] : "",
+					    .name = a->outputs[i],
+					    .output = { .fd = -EBADF } };
+		r = capture_output_open_special(p->name, &p->output, e);
+	}
+	return r;
+}
+
 int verb_capture(int argc, char **argv)
 {
-	_cleanup_(capture_output_done) struct capture_output o = { .fd = -EBADF };
 	_cleanup_(capture_done) struct capture c = { 0 };
-	struct capture_args a = {
-		.source = "", .output = "", .strategy = "auto", .level = CODEC_LEVEL_DEFAULT
-	};
+	struct capture_args a = { .strategy = "auto", .level = CODEC_LEVEL_DEFAULT };
 	uint64_t begun_ns = io_now_ns();
 	struct err e = { 0 };
 	int r;
@@ -620,15 +673,14 @@ int verb_capture(int argc, char **argv)
 	r = capture_parse(argc, argv, &a);
 	if (r >= 0)
 		return r;
-	/* before signals are blocked: opening a FIFO waits for a reader */
-	r = capture_open_special(a.output, &o, &e);
+	r = capture_prepare(&c, &a, &e);
 	if (r < 0)
 		return verb_fail("capture", &e);
 	capture_block_signals();
-	r = capture_run_job(&c, &a, &o, &e);
+	r = capture_run_jobs(&c, &a, &e);
 	if (r < 0) {
 		render_bar_end(&c.bar);
 		return verb_fail("capture", &e);
 	}
-	return capture_finish(&c, &a, &o, begun_ns, &e);
+	return capture_finish(&c, &a, begun_ns, &e);
 }
