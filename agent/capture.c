@@ -106,8 +106,17 @@ static int capture_able(const struct capture *c, enum capture_strategy strategy,
 			"several disks at one instant take device-mapper snapshots (dm, kmod)");
 	}
 	r = ops->able(d, e);
-	if (r < 0 || ops->below || !disk_holds_fd(d, c->request->output_fd))
+	if (r < 0 || !disk_holds_fd(d, c->request->output_fd))
 		return r;
+	if (ops->below && !c->request->overflow_precopy)
+		return 0;
+	if (ops->below) {
+		return err_set(e, -EXDEV,
+			       "the image would lie on %s, the disk that is captured, and then a "
+			       "full COW store cannot be followed by precopy: write it elsewhere, or "
+			       "leave out --on-overflow",
+			       d->path);
+	}
 	return err_set(e, -EXDEV,
 		       "the image would lie on %s, the disk that is captured: write it to another "
 		       "disk, or through a pipe to another machine",

@@ -18,7 +18,7 @@ int interpose_init(struct interpose *i, const struct interpose_ops *ops, const s
 	r = sysblock_name(d->whole, name, sizeof(name));
 	if (r < 0)
 		return err_set_errno(e, r, "%s: its name", d->path);
-	n = snprintf(i->name, sizeof(i->name), INTERPOSE_PREFIX "%s", name);
+	n = snprintf(i->name, sizeof(i->name), MAPPER_NAME_PREFIX "%s", name);
 	if (n < 0 || (size_t)n >= sizeof(i->name))
 		return err_set(e, -ENAMETOOLONG, "%s: its name is too long", d->path);
 	/* "cciss/c0d0" */

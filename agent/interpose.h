@@ -54,6 +54,3 @@ int interpose_init(struct interpose *i, const struct interpose_ops *ops, const s
 		   struct err *e);
 /* The name of the device @role ("snap"): into @buf of MAPPER_NAME_MAX. */
 void interpose_name(const struct interpose *i, const char *role, char buf[static MAPPER_NAME_MAX]);
-
-/* Every device of ours has a name that begins so. */
-#define INTERPOSE_PREFIX "ambro-"

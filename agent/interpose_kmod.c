@@ -4,12 +4,13 @@
  *
  *	prepare()  attach to the whole disk: the device below is the module's "back", which is as large
  *	load()	   the device "origin": snapshot-origin for the source's range, linear for what lies before and behind
- *		   it, so a write across a partition's edge is split where it should be; the module opens it
+ *		   it and for swap areas, so a write across a partition's edge is split where it should be; the module opens it
  *	on()	   resume "origin" (the snapshot runs already), tell the module
  *	off()	   tell the module; it waits for what is under way
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -18,6 +19,7 @@
 #include "agent/module.h"
 #include "lib/base/io.h"
 #include "lib/layout/sysblock.h"
+#include "lib/layout/usedblocks.h"
 
 struct kmod {
 	int module_fd, mapper_fd;
@@ -97,6 +99,32 @@ static int kmod_add(struct mapper_table *t, const struct interpose *i, bool orig
 				minor(i->below), (unsigned long long)(from / MAPPER_SECTOR));
 }
 
+/*
+ * The source's range. The body of a swap area is never captured, so its writes go straight to the disk: they come when
+ * memory is short, and must not need more of it for a copy.
+ */
+static int kmod_add_source(struct mapper_table *t, const struct interpose *i)
+{
+	const struct layout *l = i->disk->layout;
+	uint64_t at = 0;
+	int r = 0;
+
+	for (size_t k = 0; k < l->n_regions && r >= 0; k++) {
+		const struct layout_region *region = &l->regions[k];
+		uint64_t body = region->start + SWAP_HEADER_BYTES;
+		uint64_t end = region->start + region->length;
+
+		if (!region->fs_type || strcmp(region->fs_type, "swap") != 0 || body >= end)
+			continue;
+		r = kmod_add(t, i, true, i->below_start + at, i->below_start + body);
+		if (r >= 0)
+			r = kmod_add(t, i, false, i->below_start + body, i->below_start + end);
+		at = end;
+	}
+	return r < 0 ? r
+		     : kmod_add(t, i, true, i->below_start + at, i->below_start + i->disk->size);
+}
+
 static int kmod_load(struct interpose *i, struct err *e)
 {
 	const uint64_t start = i->below_start, end = start + i->disk->size;
@@ -106,7 +134,7 @@ static int kmod_load(struct interpose *i, struct err *e)
 	struct ambro_arm arm = { .id = k->id };
 	int r;
 
-	if (kmod_add(&t, i, false, 0, start) < 0 || kmod_add(&t, i, true, start, end) < 0 ||
+	if (kmod_add(&t, i, false, 0, start) < 0 || kmod_add_source(&t, i) < 0 ||
 	    kmod_add(&t, i, false, end, i->below_size) < 0)
 		return err_oom(e);
 	interpose_name(i, "origin", name);

@@ -83,7 +83,7 @@ static int leftover_restore_volume(const char *base, const char *real, struct er
 	struct mapper_info info;
 	int r;
 
-	snprintf(path, sizeof(path), "/sys/class/block/%s/dev", base + strlen(INTERPOSE_PREFIX));
+	snprintf(path, sizeof(path), "/sys/class/block/%s/dev", base + strlen(MAPPER_NAME_PREFIX));
 	/* NOLINTNEXTLINE(cert-err34-c): the kernel's own numbers */
 	if (io_read_line(path, number, sizeof(number)) < 0 ||
 	    sscanf(number, "%u:%u", &major_number, &minor_number) != 2)
@@ -125,7 +125,7 @@ static void repair_volume(struct repair *x, const char *base)
 /* The module's attachment to the disk of @base: 1 and it, or 0. */
 static int repair_find(struct repair *x, const char *base, struct ambro_query *ret)
 {
-	const char *wanted = base + strlen(INTERPOSE_PREFIX);
+	const char *wanted = base + strlen(MAPPER_NAME_PREFIX);
 
 	for (uint32_t id = 0; x->module_fd >= 0 && module_query(x->module_fd, id, ret, NULL) == 1;
 	     id = ret->id + 1) {
@@ -199,7 +199,7 @@ static int repair_devices(struct repair *x)
 
 	if (!mapper_present())
 		return 0;
-	r = mapper_names(INTERPOSE_PREFIX, &names, x->e);
+	r = mapper_names(MAPPER_NAME_PREFIX, &names, x->e);
 	for (char **n = names; r >= 0 && *n; n++) {
 		char base[MAPPER_NAME_MAX];
 
@@ -223,7 +223,7 @@ static void repair_attachments(struct repair *x)
 		if (q.owned)
 			continue;
 		if (sysblock_name(makedev(q.major, q.minor), name, sizeof(name)) >= 0) {
-			snprintf(base, sizeof(base), INTERPOSE_PREFIX "%s", name);
+			snprintf(base, sizeof(base), MAPPER_NAME_PREFIX "%s", name);
 			repair_named(x, base);
 			continue;
 		}

@@ -3,7 +3,7 @@
  * leftover - find and take down what a killed agent left between a disk and its file systems.
  *
  * What there is to be found is the kernel's own state (attachments of ambro.ko, devices whose names begin with
- * INTERPOSE_PREFIX, files of COW stores), so there is no list that could disagree with it. Whether somebody
+ * MAPPER_NAME_PREFIX, files of COW stores), so there is no list that could disagree with it. Whether somebody
  * still needs it is told by a lock file in /run/ambro for each disk, held by the agent that captures it.
  *
  * Order (each step may have been done already; anything may be killed here, too, and be called again):

@@ -175,16 +175,26 @@ int mapper_able(struct err *e)
 	return 0;
 }
 
-/* Nothing may look into what we make, or link to it. */
-static void task_hide(struct dm_task *t)
+/*
+ * What udev is told with an event of @name: nothing may look into what we make, or link to it. Of a volume it is told
+ * nothing: then it keeps what it knows, and the volume its links.
+ */
+static uint16_t mapper_udev_flags(const char *name)
 {
+	if (strncmp(name, MAPPER_NAME_PREFIX, strlen(MAPPER_NAME_PREFIX)) != 0)
+		return 0;
+	return DM_UDEV_DISABLE_SUBSYSTEM_RULES_FLAG | DM_UDEV_DISABLE_DISK_RULES_FLAG |
+	       DM_UDEV_DISABLE_OTHER_RULES_FLAG | DM_UDEV_DISABLE_LIBRARY_FALLBACK;
+}
+
+static void task_hide(struct dm_task *t, const char *name)
+{
+	uint16_t flags = mapper_udev_flags(name);
 	uint32_t cookie = 0;
 
 	/* sync is off, so this only sends the flags along */
-	dm_task_set_cookie(t, &cookie,
-			   DM_UDEV_DISABLE_SUBSYSTEM_RULES_FLAG | DM_UDEV_DISABLE_DISK_RULES_FLAG |
-				   DM_UDEV_DISABLE_OTHER_RULES_FLAG |
-				   DM_UDEV_DISABLE_LIBRARY_FALLBACK);
+	if (flags)
+		dm_task_set_cookie(t, &cookie, flags);
 }
 
 int mapper_create(const char *name, dev_t *ret, struct err *e)
@@ -199,7 +209,7 @@ int mapper_create(const char *name, dev_t *ret, struct err *e)
 	snprintf(uuid, sizeof(uuid), MAPPER_UUID_PREFIX "%s", name);
 	if (!t || !dm_task_set_uuid(t, uuid))
 		return err_oom(e);
-	task_hide(t);
+	task_hide(t, name);
 	r = task_run(t);
 	if (r == -EBUSY) {
 		return err_set(e, r,
@@ -247,7 +257,7 @@ static int mapper_simple(int type, const char *name)
 	if (type == DM_DEVICE_RESUME && !dm_task_skip_lockfs(t))
 		return -ENOMEM;
 	if (type == DM_DEVICE_RESUME || type == DM_DEVICE_REMOVE)
-		task_hide(t);
+		task_hide(t, name);
 	return task_run(t);
 }
 
@@ -415,10 +425,7 @@ void mapper_resume_prepare(int control_fd, const char *name, struct mapper_ready
 			.data_start = sizeof(ret->io),
 			/* a resume is this call without DM_SUSPEND_FLAG */
 			.flags = DM_SKIP_LOCKFS_FLAG,
-			.event_nr = (DM_UDEV_DISABLE_SUBSYSTEM_RULES_FLAG |
-				     DM_UDEV_DISABLE_DISK_RULES_FLAG |
-				     DM_UDEV_DISABLE_OTHER_RULES_FLAG |
-				     DM_UDEV_DISABLE_LIBRARY_FALLBACK) << DM_UDEV_FLAGS_SHIFT,
+			.event_nr = (uint32_t)mapper_udev_flags(name) << DM_UDEV_FLAGS_SHIFT,
 		},
 	};
 	snprintf(ret->io.name, sizeof(ret->io.name), "%s", name);

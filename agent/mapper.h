@@ -19,8 +19,9 @@
 #include "lib/base/err.h"
 
 #define MAPPER_UUID_PREFIX  "AMBRO-"
-#define MAPPER_NAME_MAX	    128 /* DM_NAME_LEN */
-#define MAPPER_TYPE_MAX	    16	/* DM_MAX_TYPE_NAME */
+#define MAPPER_NAME_PREFIX  "ambro-" /* of every device that we make */
+#define MAPPER_NAME_MAX	    128	     /* DM_NAME_LEN */
+#define MAPPER_TYPE_MAX	    16	     /* DM_MAX_TYPE_NAME */
 #define MAPPER_CONTROL_PATH "/dev/mapper/control"
 #define MAPPER_SECTOR	    512u
 

@@ -164,7 +164,7 @@ static int shot_make_store(struct snapshot *s, struct shot *k, struct err *e)
 	const struct cow_wish wish = {
 		.where = s->request->cow,
 		.size = s->request->cow_size,
-		.name = k->under.name + strlen(INTERPOSE_PREFIX),
+		.name = k->under.name + strlen(MAPPER_NAME_PREFIX),
 		.disk = s->disk,
 		.below = k->under.below,
 		.below_start = k->under.below_start,

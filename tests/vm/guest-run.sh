@@ -16,7 +16,7 @@ vm_shell='' vm_shell_term='' vm_disks=0 vm_modules='' vm_argv=()
 
 end() {
 	sync -f "$VM_RESULTS" 2>/dev/null
-	echo "exit $1" >"$VM_CONTROL"
+	printf '\nexit %s\n' "$1" >"$VM_CONTROL"
 	echo o >/proc/sysrq-trigger
 	# no program any more: the root may be gone before we are, and a dead process 1 is a panic
 	while :; do read -r _ <>/run/vm/never; done
@@ -72,7 +72,8 @@ find_disks() {
 # shellcheck source=/dev/null
 . "$VM_RESULTS/job" || stuck "no job"
 ulimit -c 0
-echo up >"$VM_CONTROL"
+# the first character after the line was opened may be lost (seen once in some hundred boots)
+printf '\nup\n' >"$VM_CONTROL"
 modules
 find_disks
 # there is no udev: libdevmapper makes its nodes itself

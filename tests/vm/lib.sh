@@ -59,7 +59,7 @@ took() {
 # test then starts from its beginning. All that was written to the disks is on them, flushed or not; of
 # files only what is in $state is left.
 vm_power_cut() {
-	echo power-cut >"$VM_CONTROL"
+	printf '\npower-cut\n' >"$VM_CONTROL"
 	sleep infinity
 }
 
