@@ -127,12 +127,16 @@ $(O)/agent/tracker.o: $(O)/gen/track.skel.h
 # Kbuild writes beside its sources, so these are copied to where it may.
 KDIR   ?= /lib/modules/$(shell uname -r)/build
 KMOD_O ?= $(O)/kmod
-.PHONY: kmod
+.PHONY: kmod install-kmod
 kmod:                     ## build ambro.ko for the kernel whose headers are in KDIR, into KMOD_O
-	@mkdir -p $(KMOD_O)
-	$(Q)cp -u kmod/*.[ch] kmod/Kbuild kmod/probe.sh $(KMOD_O)/
-	$(Q)$(MAKE) --no-print-directory -C $(abspath $(KDIR)) M=$(abspath $(KMOD_O)) \
-		AMBRO_RELEASE=$(VERSION) $(if $(V),,--silent) modules
+	$(Q)mkdir -p $(KMOD_O) && cp -p kmod/*.[ch] kmod/Kbuild kmod/probe.sh $(KMOD_O)/
+	$(Q)env -u MAKEFLAGS -u MAKEOVERRIDES -u MFLAGS $(MAKE) --no-print-directory -C $(abspath $(KDIR)) \
+		M=$(abspath $(KMOD_O)) AMBRO_RELEASE=$(VERSION) $(if $(V),,--silent) modules
+# DKMS makes it anew for every kernel: dkms install ambro/$(VERSION)
+install-kmod:             ## the module's source for DKMS, and the udev rule for its devices, into $(DESTDIR)
+	install -D -m 644 -t $(DESTDIR)/usr/src/ambro-$(VERSION) kmod/*.[ch] kmod/Kbuild kmod/dkms.conf
+	install -D -m 755 -t $(DESTDIR)/usr/src/ambro-$(VERSION) kmod/probe.sh
+	install -D -m 644 -t $(DESTDIR)/usr/lib/udev/rules.d kmod/60-ambro.rules
 
 # ---- what a fresh Debian lacks ----------------------------------------------
 build_debs := gcc make pkg-config libc6-dev clang llvm bpftool libbpf-dev liburing-dev libsystemd-dev \

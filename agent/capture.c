@@ -111,11 +111,12 @@ static int capture_able(const struct capture *c, enum capture_strategy strategy,
 	if (ops->below && !c->request->overflow_precopy)
 		return 0;
 	if (ops->below) {
-		return err_set(e, -EXDEV,
-			       "the image would lie on %s, the disk that is captured, and then a "
-			       "full COW store cannot be followed by precopy: write it elsewhere, or "
-			       "leave out --on-overflow",
-			       d->path);
+		return err_set(
+			e, -EXDEV,
+			"the image would lie on %s, the disk that is captured, and then a "
+			"full COW store cannot be followed by precopy: write it elsewhere, or "
+			"leave out --on-overflow",
+			d->path);
 	}
 	return err_set(e, -EXDEV,
 		       "the image would lie on %s, the disk that is captured: write it to another "

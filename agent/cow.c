@@ -43,9 +43,10 @@ static uint64_t cow_rate(const struct disk *d)
 	char line[512], up[64];
 	double seconds = 0;
 
-	if (sysblock_text(d->whole, "stat", line, sizeof(line)) > 0)
+	if (sysblock_text(d->whole, "stat", line, sizeof(line)) > 0) {
 		/* NOLINTNEXTLINE(cert-err34-c): the kernel's own numbers */
 		(void)sscanf(line, "%*u %*u %*u %*u %*u %*u %llu", &sectors);
+	}
 	if (io_read_line("/proc/uptime", up, sizeof(up)) > 0)
 		seconds = strtod(up, NULL);
 	return seconds > 1 ? (uint64_t)((double)sectors * MAPPER_SECTOR / seconds) : 0;

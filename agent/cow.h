@@ -19,7 +19,7 @@
 #include "lib/base/err.h"
 
 /* Make one. On failure cow_remove() is still to be called. -ENOSPC: no room, @e says where. */
-int cow_make(const struct cow_wish *w, struct cow *ret, struct err *e);
+int cow_make(const struct cow_wish *w, struct cow *c, struct err *e);
 /* Give everything back. The device-mapper device that used the table must be gone. Accepts a zeroed one. */
 void cow_remove(struct cow *c);
 /* The same where a device may still write to it: a file stays, for cow_file_sweep(). */

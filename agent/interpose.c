@@ -21,12 +21,16 @@ int interpose_init(struct interpose *i, const struct interpose_ops *ops, const s
 	n = snprintf(i->name, sizeof(i->name), MAPPER_NAME_PREFIX "%s", name);
 	if (n < 0 || (size_t)n >= sizeof(i->name))
 		return err_set(e, -ENAMETOOLONG, "%s: its name is too long", d->path);
-	/* "cciss/c0d0" */
-	for (char *c = i->name; *c; c++) {
-		if (*c == '/' || *c == '!')
-			*c = '_';
-	}
+	interpose_plain_name(i->name);
 	return 0;
+}
+
+void interpose_plain_name(char *name)
+{
+	for (; *name; name++) {
+		if (*name == '/' || *name == '!')
+			*name = '_';
+	}
 }
 
 void interpose_name(const struct interpose *i, const char *role, char buf[static MAPPER_NAME_MAX])

@@ -52,5 +52,7 @@ extern const struct interpose_ops interpose_kmod;
 /* 0 or -ENAMETOOLONG. undo() gives everything back. */
 int interpose_init(struct interpose *i, const struct interpose_ops *ops, const struct disk *d,
 		   struct err *e);
+/* A kernel's name ("cciss!c0d0") as it stands in names of ours: in place. */
+void interpose_plain_name(char *name);
 /* The name of the device @role ("snap"): into @buf of MAPPER_NAME_MAX. */
 void interpose_name(const struct interpose *i, const char *role, char buf[static MAPPER_NAME_MAX]);

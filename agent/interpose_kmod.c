@@ -29,12 +29,34 @@ struct kmod {
 	struct mapper_ready resume;
 };
 
+/* A multipath device sends requests, not bios, to its paths. */
+static bool kmod_is_path(const struct disk *d)
+{
+	dev_t holders[SYSBLOCK_LINKS_MAX];
+	int n = sysblock_links(d->whole, "holders", holders, SYSBLOCK_LINKS_MAX);
+	char uuid[64];
+
+	for (int i = 0; i < n; i++) {
+		if (sysblock_text(holders[i], "dm/uuid", uuid, sizeof(uuid)) > 0 &&
+		    !strncmp(uuid, "mpath-", 6))
+			return true;
+	}
+	return false;
+}
+
 static int kmod_able(const struct disk *d, struct err *e)
 {
 	_cleanup_close_ int fd = module_open(e);
 
-	(void)d;
-	return fd < 0 ? fd : mapper_able(e);
+	if (fd < 0)
+		return fd;
+	if (kmod_is_path(d)) {
+		return err_set(e, -ENOTSUP,
+			       "%s is one path of a multipath device, whose requests pass by the "
+			       "module: capture that device",
+			       d->path);
+	}
+	return mapper_able(e);
 }
 
 static int kmod_attach(struct interpose *i, struct kmod *k, struct err *e)

@@ -84,10 +84,11 @@ static int leftover_restore_volume(const char *base, const char *real, struct er
 	int r;
 
 	snprintf(path, sizeof(path), "/sys/class/block/%s/dev", base + strlen(MAPPER_NAME_PREFIX));
-	/* NOLINTNEXTLINE(cert-err34-c): the kernel's own numbers */
+	/* NOLINTBEGIN(cert-err34-c): the kernel's own numbers */
 	if (io_read_line(path, number, sizeof(number)) < 0 ||
 	    sscanf(number, "%u:%u", &major_number, &minor_number) != 2)
 		return 0;
+	/* NOLINTEND(cert-err34-c) */
 	r = mapper_name(makedev(major_number, minor_number), volume, e);
 	if (r >= 0)
 		r = mapper_info(volume, &info, e);
@@ -133,8 +134,7 @@ static int repair_find(struct repair *x, const char *base, struct ambro_query *r
 
 		if (sysblock_name(makedev(ret->major, ret->minor), name, sizeof(name)) < 0)
 			continue;
-		for (char *c = name; *c; c++)
-			*c = *c == '/' || *c == '!' ? '_' : *c;
+		interpose_plain_name(name);
 		if (!strcmp(name, wanted))
 			return 1;
 	}
@@ -223,6 +223,7 @@ static void repair_attachments(struct repair *x)
 		if (q.owned)
 			continue;
 		if (sysblock_name(makedev(q.major, q.minor), name, sizeof(name)) >= 0) {
+			interpose_plain_name(name);
 			snprintf(base, sizeof(base), MAPPER_NAME_PREFIX "%s", name);
 			repair_named(x, base);
 			continue;

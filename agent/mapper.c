@@ -38,8 +38,10 @@ static pthread_mutex_t *mapper_enter(void)
 	}
 	return &mapper_lock;
 }
+/* NOLINTBEGIN(bugprone-macro-parentheses): a declaration */
 #define MAPPER_ENTER \
 	__attribute__((cleanup(mapper_unlock), unused)) pthread_mutex_t *entered = mapper_enter()
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 /* What fails is told by the caller, with its errno. */
 static void mapper_silent(int level, const char *file, int line, int error, const char *format, ...)

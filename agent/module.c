@@ -4,8 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/ioctl.h>
+#include <time.h>
 
 #include "lib/base/cleanup.h"
+
+#define DETACH_TRIES 40u
+#define DETACH_NS    50000000
 
 int module_open(struct err *e)
 {
@@ -40,9 +44,15 @@ static int module_call(int fd, unsigned long call, uint32_t id, const char *what
 	struct ambro_id arg = { .id = id };
 	int r;
 
-	do
+	for (unsigned int i = 0;; i++) {
 		r = ioctl(fd, call, &arg) < 0 ? -errno : 0;
-	while (r == -EINTR);
+		/* udev has "back" open for a moment */
+		if (r == -EBUSY && call == AMBRO_IOC_DETACH && i < DETACH_TRIES) {
+			nanosleep(&(struct timespec){ .tv_nsec = DETACH_NS }, NULL);
+		} else if (r != -EINTR) {
+			break;
+		}
+	}
 	return r < 0 ? err_set_errno(e, r, "%s: %s", AMBRO_CONTROL_PATH, what) : 0;
 }
 

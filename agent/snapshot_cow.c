@@ -98,7 +98,7 @@ static void *shot_watch(void *arg)
 	struct snapshot *s = arg;
 	struct shot *k = s->state;
 	bool warned = false;
-	uint64_t used, all;
+	uint64_t used = 0, all = 0;
 
 	while (!atomic_load(&k->stop)) {
 		if (shot_usage(k, &used, &all, NULL) < 0)
@@ -294,9 +294,10 @@ static int shot_take(void *const *members, unsigned int count, struct err *e)
 		atomic_store(&all[i]->status->freeze_us, atomic_load(&lead->status->freeze_us));
 	}
 	pause_at("thawed");
-	if (switched < 0)
+	if (switched < 0) {
 		return err_set_errno(e, switched, "cannot put device-mapper below %s",
 				     lead->disk->path);
+	}
 	if (r < 0)
 		return -EAGAIN;
 	together_over(lead->together);
@@ -348,7 +349,7 @@ static int shot_make_view(struct snapshot *s, struct shot *k, dev_t *ret, struct
 static int shot_open_view(struct snapshot *s, struct shot *k, struct err *e)
 {
 	char path[32];
-	dev_t view;
+	dev_t view = 0;
 	int r;
 
 	r = shot_make_view(s, k, &view, e);
@@ -457,10 +458,11 @@ static void shot_end(struct snapshot *s)
 		return;
 	stand_disarm(&k->stand);
 	s->fd = s->disk->fd;
-	if (shot_down(k, &e) < 0)
+	if (shot_down(k, &e) < 0) {
 		log_warning("%s: what stood below it could not all be taken down: %s (ambroctl "
 			    "status --repair tries again)",
 			    s->disk->path, e.text);
+	}
 	tracker_free(k->tracker);
 	close_fd(k->mapper_fd);
 	close_fd(k->claim_fd);

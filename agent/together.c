@@ -46,9 +46,10 @@ int together_join(const char *name, unsigned int count, struct together **ret, s
 	struct together *t;
 	int r = 0;
 
-	if (!count || count > TOGETHER_MAX || strlen(name) >= TOGETHER_NAME_MAX)
+	if (!count || count > TOGETHER_MAX || strlen(name) >= TOGETHER_NAME_MAX) {
 		return err_set(e, -EINVAL, "not 1 … %u disks can be captured together",
 			       TOGETHER_MAX);
+	}
 	pthread_mutex_lock(&meetings_lock);
 	t = meeting_find(name);
 	if (!t) {

@@ -2,33 +2,39 @@
 /*
  * The interface of ambro.ko: interpose device-mapper below a live block device.
  *
- * One *attachment* stands for one whole disk (never a partition: a partition is captured by a device-mapper table
- * that has a snapshot-origin for its range and linear targets around it, so that a bio across its edge is split by
- * device-mapper itself). It has two block devices of its own:
+ * One *attachment* stands for one whole disk (never a partition: a partition is captured by a
+ * device-mapper table that has a snapshot-origin for its range and linear targets around it, so
+ * that a bio across its edge is split by device-mapper itself). It has two block devices of its
+ * own:
  *
- *	front	where bios of the disk, and of all its partitions, are sent to while it is on; hidden
- *	back	/dev/ambro-back<id>: passes everything on to the disk, below the hook; device-mapper stands on it
+ *	front	where bios of the disk, and of all its partitions, are sent while it is on; hidden
+ *	back	/dev/ambro-back<id>: passes everything on to the disk, below the hook;
+ *		device-mapper stands on it
  *
  * and one of these states (the drawn diagram is in docs/KMOD.md):
  *
  *	IDLE	  attached, the hook is there and lets everything pass
- *	ARMED	  holds the device-mapper device that bios will go through open; everything still passes
+ *	ARMED	  holds open the device-mapper device that bios will go through; all still passes
  *	ON	  bios go front -> that device -> back -> disk
- *	DRAINING  off was asked for (or the owner died): new bios pass, those that went through front are waited for
+ *	DRAINING  off was asked for (or the owner died): new bios pass, those that went through
+ *		  front are waited for
  *
  *	ATTACH -> IDLE -ARM-> ARMED -ON-> ON -OFF-> DRAINING -> ARMED -DISARM-> IDLE -DETACH->
  *
- * ON and the start of OFF neither allocate nor wait, so ON may be called while file systems are frozen.
+ * ON and the start of OFF neither allocate nor wait, so ON may be called while file systems are
+ * frozen.
  *
- * The file that attached is the *owner*. When it is closed (the agent was killed) the attachment is switched off
- * by itself, without waiting; the rest stays for whoever takes it down: any file may do every call on an attachment
- * that has no owner, and QUERY on all. ARM, ON, OFF, DISARM, DETACH of another's attachment: EPERM.
+ * The file that attached is the *owner*. When it is closed (the agent was killed) the attachment
+ * is switched off by itself, without waiting; the rest stays for whoever takes it down: any file
+ * may do every call on an attachment that has no owner, and QUERY on all. ARM, ON, OFF, DISARM,
+ * DETACH of another's attachment: EPERM.
  *
- * Every call needs CAP_SYS_ADMIN. In every structure `flags` and `reserved` must be zero (EINVAL); what is returned
- * in reserved fields is zero. A structure never changes its size; a new one gets a new number.
+ * Every call needs CAP_SYS_ADMIN. In every structure `flags` and `reserved` must be zero (EINVAL);
+ * what is returned in reserved fields is zero. A structure never changes its size; a new one gets
+ * a new number.
  *
- * Errors common to all: EPERM (capability, owner), EFAULT, EINVAL (flags, reserved), ENOENT (no such id), ENOTTY (unknown
- * call), EINTR (a signal while waiting; the call may be repeated).
+ * Errors common to all: EPERM (capability, owner), EFAULT, EINVAL (flags, reserved), ENOENT (no
+ * such id), ENOTTY (unknown call), EINTR (a signal while waiting; the call may be repeated).
  */
 #ifndef AMBRO_UAPI_H
 #define AMBRO_UAPI_H
@@ -57,25 +63,26 @@ struct ambro_version {
 };
 
 /*
- * Attach to the disk @major:@minor and make front and back. Blocks (reads one sector of the disk to prove that the
- * hook sees its bios).
+ * Attach to the disk @major:@minor and make front and back. Blocks (reads one sector of the disk
+ * to prove that the hook sees its bios).
  *
- * EINVAL: a partition. ENXIO, ENODEV: no such device. EBUSY: already attached. EOPNOTSUPP: of a kind that cannot be done right
- * (zoned, DAX, integrity, inline encryption, md, one of ours); the kernel log says which. ENOSPC: AMBRO_ATTACH_MAX. EROFS: read-only.
- * EIO: the self-test failed.
+ * EINVAL: a partition. ENXIO, ENODEV: no such device. EBUSY: already attached. EOPNOTSUPP: of a
+ * kind that cannot be done right (zoned, DAX, integrity, inline encryption, md, one of ours); the
+ * kernel log says which. ENOSPC: AMBRO_ATTACH_MAX. EROFS: read-only. EIO: the self-test failed.
  */
 struct ambro_attach {
-	__u32 major, minor;					/* in */
-	__u32 flags;						/* in: 0 */
-	__u32 id;						/* out */
-	__u32 front_major, front_minor, back_major, back_minor; /* out */
+	__u32 major, minor; /* in */
+	__u32 flags;	    /* in: 0 */
+	__u32 id;	    /* out */
+	/* out */
+	__u32 front_major, front_minor, back_major, back_minor;
 	__u64 sectors; /* out: of 512 bytes; of the disk, front and back */
 	__u32 reserved[6];
 };
 
 /*
- * ARM: open @major:@minor, the device-mapper device that bios shall go through: it must not be a device of ours. It may
- * still be without a table. EBUSY: not IDLE.
+ * ARM: open @major:@minor, the device-mapper device that bios shall go through: it must not be a
+ * device of ours. It may still be without a table. EBUSY: not IDLE.
  */
 struct ambro_arm {
 	__u32 id;
@@ -85,9 +92,14 @@ struct ambro_arm {
 };
 
 /*
- * ON: EBUSY when not ARMED; EINVAL when the armed device's capacity is not the disk's. Does not wait.
- * OFF: returns when the last bio that went through front is done; 0 also when it was off already. Killable wait.
+ * ON: EBUSY when not ARMED; EINVAL when the armed device's capacity is not the disk's. Does not
+ * wait.
+ *
+ * OFF: returns when the last bio that went through front is done; 0 also when it was off already.
+ * The wait is killable.
+ *
  * DISARM: lets go of the armed device. EBUSY when ON or DRAINING; 0 also when IDLE.
+ *
  * DETACH: removes front and back. EBUSY when not IDLE, or when something has back open.
  */
 struct ambro_id {
@@ -97,12 +109,13 @@ struct ambro_id {
 };
 
 /*
- * Some writes cannot be sent through device-mapper as they are: atomic ones (RWF_ATOMIC), those with an inline encryption
- * context, and those across the end that the disk had at ATTACH. They are done right, on the disk, but device-mapper does not
- * hear of them: a snapshot during which @missed grew is not the disk at one instant, and must be thrown away.
+ * Some writes cannot be sent through device-mapper as they are: atomic ones (RWF_ATOMIC), those
+ * with an inline encryption context, and those across the end that the disk had at ATTACH. They
+ * are done right, on the disk, but device-mapper does not hear of them: a snapshot during which
+ * @missed grew is not the disk at one instant, and must be thrown away.
  *
- * QUERY: the attachment with the lowest id that is not below @id; ENOENT: none. Counters are since ATTACH. Does
- * not wait.
+ * QUERY: the attachment with the lowest id that is not below @id; ENOENT: none. Counters are since
+ * ATTACH. Does not wait.
  */
 struct ambro_query {
 	__u32 id;    /* in, out */
@@ -114,7 +127,7 @@ struct ambro_query {
 	__u32 armed_major, armed_minor; /* 0:0 when not armed */
 	__u64 sectors;
 	__u64 redirected; /* bios sent to front */
-	__u64 errors;	  /* of these, ended with an error */
+	__u64 errors;	  /* of these, ended with an error of the armed device */
 	__u64 discards;	  /* answered without doing them */
 	__u64 in_flight;  /* in front now */
 	__u64 passed_by;  /* left alone while ON, harmless: beyond the end, an unknown operation */
