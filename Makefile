@@ -147,6 +147,7 @@ quick_debs := jq python3 mtools
 test_debs  := $(quick_debs) libcmocka-dev zstd fio ntfs-3g f2fs-tools exfatprogs gdisk systemd \
               dbus shellcheck clang-format clang-tidy git man-db mandoc
 vm_debs    := qemu-system-x86 busybox-static cpio kmod dmsetup fdisk xz-utils zstd lvm2
+full_debs  := mmdebstrap ovmf grub-pc-bin grub-efi-amd64-bin grub-common mtools dosfstools qemu-utils gdisk
 bench_debs := qemu-utils fsarchiver borgbackup restic casync
 missing     = $(shell for p in $(1); do dpkg-query -W -f='$${Status}\n' $$p 2>/dev/null | \
 	grep -q 'ok installed' || echo $$p; done)
@@ -169,7 +170,7 @@ deps-vm: deps-test
 	$(call install_debs,$(vm_debs))
 
 # ---- tests ------------------------------------------------------------------
-.PHONY: tests check check-unit check-asan check-tsan check-vm check-style check-layers quickstart bench bench-freeze bench-scale soak fuzz fuzz-targets
+.PHONY: tests check check-unit check-asan check-tsan check-vm check-vm-full check-style check-layers quickstart bench bench-freeze bench-scale soak fuzz fuzz-targets
 tests: all $(unit_bins) $(fuzz_bins) $(tool_bins)
 
 check: deps-test          ## install, build, run all tests (root)
@@ -190,6 +191,12 @@ fuzz-targets: $(fuzz_bins)
 check-vm: deps-vm         ## device-mapper and the module in virtual machines, without KVM: KERNELS="6.1 6.12", TESTS=GLOB (root)
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) tests
 	$(Q)O=$(O) tests/vm/all.sh
+check-vm-full: deps-vm    ## a whole Debian system imaged while it runs, and booted from what was restored (root)
+	$(call install_debs,$(full_debs))
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) tests
+	$(Q)for k in $${KERNELS:-6.1 6.12}; do tests/vm/kernels.sh $$k && $(MAKE) --no-print-directory kmod \
+		KDIR=build/vm/kernels/$$k/build KMOD_O=build/vm/kmod/$$k || exit 1; done
+	$(Q)O=$(O) tests/vm/debian/all.sh
 check-layers:             ## the include table of docs/ARCHITECTURE.md
 	$(Q)tests/check/layers.py .
 check-style: check-layers ## formatting, clang-tidy, shellcheck, layers

@@ -178,8 +178,10 @@ static bool cow_abandoned(int fd, const char *name)
 	struct err e = { 0 };
 	struct stat st;
 
-	snprintf(device, sizeof(device), MAPPER_NAME_PREFIX "%s-cow",
-		 name + strlen(COW_FILE_PREFIX));
+	/* "vda", or "vda.2": a piece that the store of vda grew by */
+	name += strlen(COW_FILE_PREFIX);
+	snprintf(device, sizeof(device), MAPPER_NAME_PREFIX "%.*s-cow", (int)strcspn(name, "."),
+		 name);
 	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == 0 &&
 	       flock(fd, LOCK_EX | LOCK_NB) == 0 &&
 	       (!mapper_present() || (mapper_info(device, &info, &e) == 0 && !info.exists));

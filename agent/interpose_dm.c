@@ -59,6 +59,10 @@ static int dm_able(const struct disk *d, struct err *e)
 		return r;
 	if (volume_simple(&t))
 		return 0;
+	if (t.count && !strcmp(t.targets[0].type, "snapshot-origin")) {
+		return err_set(e, -EBUSY,
+			       "%s has a snapshot already: another capture, or LVM's own", d->path);
+	}
 	return err_set(e, -ENOTSUP, "%s is not linear or striped, but %s", d->path,
 		       t.count ? t.targets[0].type : "empty");
 }

@@ -18,7 +18,7 @@
  *  K8. The tracker's era is opened before the freeze, on the source itself: whatever the snapshot does not show has
  *      that era or a later one.
  *
- * Order of begin():  1 claim the disk, take down what a killed agent left  2 track, open era  3 the device below
+ * Order of begin():  1 claim the disk  2 track, open era  3 the device below
  *                    4 the store, and its device  5 load the snapshot  6 load the origin, make resumes ready
  *                    7 flush  8 freeze  9 resume the snapshot  10 the origin takes over  11 thaw, check K2
  *                    12 the view, the map
@@ -27,112 +27,22 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "agent/ability.h"
-#include "agent/cow.h"
-#include "agent/interpose.h"
 #include "agent/leftover.h"
 #include "agent/log.h"
 #include "agent/pause.h"
 #include "agent/precopy_check.h"
-#include "agent/snapshot.h"
-#include "agent/stand.h"
-#include "agent/tracker.h"
+#include "agent/shot.h"
 #include "lib/base/io.h"
 
 /* Bytes that are copied before a first write to them: small, because the writer waits for it. */
 #define CHUNK_SECTORS 16u
-/* How often the store is looked at. */
-#define WATCH_NS 200000000
-/* An administrator may still do something about it. */
-#define WARN_PERCENT 80u
-
-struct shot {
-	struct interpose under;
-	struct cow cow;
-	struct stand stand;
-	struct tracker *tracker; /* NULL: this kernel cannot */
-	uint32_t era;
-	int claim_fd, mapper_fd, fd; /* fd: what is read */
-	dev_t snap, store;
-	bool has_store, has_snap, has_view;
-	struct mapper_ready resume;
-	struct disk
-		seen; /* the source, as the snapshot shows it: a shallow copy with another descriptor */
-	pthread_t watcher;
-	bool watched;
-	atomic_bool stop;
-};
-
-/* ---- what the store says ------------------------------------------------------------------------ */
-
-/* Sectors in use and in all; -EIO: the snapshot is not valid any more. */
-static int shot_usage(struct shot *k, uint64_t *used, uint64_t *all, struct err *e)
-{
-	_cleanup_table_ struct mapper_table t = { 0 };
-	char name[MAPPER_NAME_MAX];
-	int r;
-
-	interpose_name(&k->under, "snap", name);
-	r = mapper_read(name, true, &t, e);
-	if (r < 0)
-		return r;
-	if (t.count != 1)
-		return err_set(e, -EIO, "%s has lost its table", name);
-	/* NOLINTNEXTLINE(cert-err34-c): the kernel's own numbers */
-	if (sscanf(t.targets[0].params, "%" SCNu64 "/%" SCNu64, used, all) == 2)
-		return 0;
-	return err_set(e, -EIO, "the snapshot is not valid any more: %s", t.targets[0].params);
-}
-
-static void *shot_watch(void *arg)
-{
-	struct snapshot *s = arg;
-	struct shot *k = s->state;
-	bool warned = false;
-	uint64_t used = 0, all = 0;
-
-	while (!atomic_load(&k->stop)) {
-		if (shot_usage(k, &used, &all, NULL) < 0)
-			break;
-		atomic_store(&s->status->store_used, used * MAPPER_SECTOR);
-		atomic_store(&s->status->store_size, all * MAPPER_SECTOR);
-		if (!warned && used * 100 >= all * WARN_PERCENT) {
-			warned = true;
-			log_warning("%s: the COW store (%s) is filled to %u %%: when it is full, "
-				    "this capture fails",
-				    s->disk->path, k->cow.where, WARN_PERCENT);
-		}
-		nanosleep(&(struct timespec){ .tv_nsec = WATCH_NS }, NULL);
-	}
-	return NULL;
-}
-
-static int shot_check_valid(struct snapshot *s, struct err *e)
-{
-	struct shot *k = s->state;
-	uint64_t used = 0, all = 0;
-	struct err why = { 0 };
-
-	if (shot_usage(k, &used, &all, &why) == 0) {
-		atomic_store(&s->status->store_used, used * MAPPER_SECTOR);
-		return 0;
-	}
-	return err_set(
-		e, -ENOSPC,
-		"the snapshot of %s was lost: its COW store (%s) is full, or failed, because "
-		"more was written than it holds; nothing happened to the disk. Give it more "
-		"(--cow-size), or another place (--cow)",
-		s->disk->path, k->cow.where);
-}
 
 /* ---- steps 1 to 6 ------------------------------------------------------------------------------- */
 
@@ -144,8 +54,13 @@ static int shot_track(struct snapshot *s, struct shot *k, struct err *e)
 	if (s->disk->zoned || ability_tracker(NULL) < 0)
 		return 0;
 	r = tracker_open_sure(s->disk->whole, &k->tracker, e);
-	if (r < 0)
+	if (r == -ENOMEM)
 		return r;
+	if (r < 0) {
+		log_warning("%s is captured without being tracked: %s", s->disk->path,
+			    e ? e->text : "");
+		return 0;
+	}
 	return tracker_open_era(k->tracker, &k->era, e);
 }
 
@@ -156,32 +71,6 @@ static int shot_claim(struct shot *k, struct err *e)
 		return k->claim_fd;
 	k->mapper_fd = mapper_control_open(e);
 	return k->mapper_fd < 0 ? k->mapper_fd : 0;
-}
-
-/* Step 4. */
-static int shot_make_store(struct snapshot *s, struct shot *k, struct err *e)
-{
-	const struct cow_wish wish = {
-		.where = s->request->cow,
-		.size = s->request->cow_size,
-		.name = k->under.name + strlen(MAPPER_NAME_PREFIX),
-		.disk = s->disk,
-		.below = k->under.below,
-		.below_start = k->under.below_start,
-	};
-	char name[MAPPER_NAME_MAX];
-	int r;
-
-	r = cow_make(&wish, &k->cow, e);
-	if (r < 0)
-		return r;
-	interpose_name(&k->under, "cow", name);
-	r = mapper_create(name, &k->store, e);
-	if (r < 0)
-		return r;
-	k->has_store = true;
-	r = mapper_load(name, &k->cow.table, false, e);
-	return r < 0 ? r : mapper_resume(name, e);
 }
 
 /* Step 5. */
@@ -215,7 +104,7 @@ static int shot_prepare(struct snapshot *s, struct shot *k, struct err *e)
 	r = k->under.ops->prepare(&k->under, e);
 	pause_at("below");
 	if (r >= 0)
-		r = shot_make_store(s, k, e);
+		r = shot_store_make(s, k, e);
 	pause_at("store");
 	if (r >= 0)
 		r = shot_load_snapshot(k, e);
@@ -329,7 +218,7 @@ static int shot_make_view(struct snapshot *s, struct shot *k, dev_t *ret, struct
 	uint64_t at = 0;
 	int r;
 
-	extent_for_each(x, &k->cow.hidden) {
+	extent_for_each(x, &k->cow[0].hidden) {
 		if (view_add(&t, k, false, at, x->start) < 0 ||
 		    view_add(&t, k, true, x->start, extent_end(x)) < 0)
 			return err_oom(e);
@@ -379,9 +268,9 @@ static int shot_show(struct snapshot *s, struct shot *k, struct err *e)
 		r = usedmap_make(&k->seen, USEDMAP_FROZEN, &s->map, e);
 	if (r < 0)
 		return r;
-	if (pthread_create(&k->watcher, NULL, shot_watch, s) != 0)
-		return err_oom(e);
-	k->watched = true;
+	r = shot_store_watch(s, e);
+	if (r < 0)
+		return r;
 	if (precopy_hidden_mounts(s))
 		s->guarantee = "crash-consistent";
 	pause_at("mapped");
@@ -404,15 +293,6 @@ static int shot_remove(struct shot *k, const char *role, bool *has, struct err *
 	return r;
 }
 
-static void shot_stop_watch(struct shot *k)
-{
-	if (!k->watched)
-		return;
-	atomic_store(&k->stop, true);
-	pthread_join(k->watcher, NULL);
-	k->watched = false;
-}
-
 /*
  * At any point of begin() or after it. What cannot be taken down is left, with the store's file (K7), for
  * leftover_repair().
@@ -421,7 +301,7 @@ static int shot_down(struct shot *k, struct err *e)
 {
 	int r;
 
-	shot_stop_watch(k);
+	shot_store_unwatch(k);
 	k->fd = close_fd(k->fd);
 	pause_at("ending");
 	r = k->under.ops->off(&k->under, e);
@@ -441,11 +321,7 @@ static int shot_down(struct shot *k, struct err *e)
 		k->under.ops->undo(&k->under, NULL);
 	}
 	pause_at("undone");
-	if (k->has_store) {
-		cow_abandon(&k->cow);
-	} else {
-		cow_remove(&k->cow);
-	}
+	shot_store_remove(k);
 	return r;
 }
 
@@ -540,7 +416,7 @@ static bool shot_lost(struct snapshot *s)
 	const struct shot *k = s->state;
 
 	return s->request->overflow_precopy && k->tracker && !tracker_doubt(k->tracker, NULL) &&
-	       shot_check_valid(s, NULL) < 0;
+	       shot_store_check(s, NULL) < 0;
 }
 
 /* The snapshot is lost, its origin is not: take everything down, and let precopy read the rest. */
@@ -552,7 +428,7 @@ static int shot_go_on(struct snapshot *s, const struct extent_set **ret, struct 
 	int fd = k->fd, r;
 
 	log_warning("%s: the snapshot was lost, its COW store (%s) is full: going on as precopy",
-		    s->disk->path, k->cow.where);
+		    s->disk->path, k->cow[0].where);
 	/* whoever reads has the number, and shall read the disk by it from now on */
 	if (dup3(s->disk->fd, fd, O_CLOEXEC) < 0) {
 		tracker_free(t);
@@ -574,14 +450,14 @@ static int shot_next(struct snapshot *s, const struct extent_set **ret, struct e
 	if (shot_lost(s))
 		return shot_go_on(s, ret, e);
 	r = k->under.ops->check(&k->under, e);
-	return r < 0 ? r : shot_check_valid(s, e);
+	return r < 0 ? r : shot_store_check(s, e);
 }
 
 /* A read of a snapshot that is lost fails; what matters is why it was lost. */
 static int shot_failed(struct snapshot *s, int r, struct err *e)
 {
 	struct err why = { 0 };
-	int lost = shot_check_valid(s, &why);
+	int lost = shot_store_check(s, &why);
 
 	if (lost >= 0)
 		return r;

@@ -54,7 +54,7 @@ struct precopy {
 	uint32_t quiet;		  /* opened when the map was made */
 	uint32_t era_frozen;
 	struct plan_cost cost; /* of `dirty` */
-	uint64_t last_bytes;
+	uint64_t least; /* bytes of the smallest pass so far: against the last one, ups and downs would never end */
 	uint64_t reserved; /* chunks */
 	unsigned int stalled;
 };
@@ -204,7 +204,7 @@ static enum precopy_choice precopy_choose(const struct snapshot *s, struct preco
 	uint64_t allowed = (uint64_t)s->request->max_freeze_ms * 1000000;
 	/* not all of the memory, a quarter of the time: the flush inside FIFREEZE will add to it */
 	bool fits = p->cost.chunks <= s->capacity / 4 * 3 && estimate <= allowed / 4;
-	bool shrunk = p->cost.bytes < p->last_bytes / 4 * 3;
+	bool shrunk = p->cost.bytes < p->least / 4 * 3;
 	bool quick = estimate <= MIN(allowed / 8, (uint64_t)QUICK_NS);
 	bool brief = estimate <= MIN(allowed / 8, (uint64_t)SHORT_NS);
 
@@ -222,7 +222,7 @@ static int precopy_hand_out(struct snapshot *s, uint32_t era, const struct exten
 	struct precopy *p = s->state;
 
 	p->since = era;
-	p->last_bytes = p->cost.bytes;
+	p->least = p->least ? MIN(p->least, p->cost.bytes) : p->cost.bytes;
 	*ret = &p->dirty;
 	if (!s->frozen) {
 		/* reading may take hours, in which anyone may unmount what he likes */
@@ -339,7 +339,7 @@ static int precopy_rest(struct snapshot *s, struct err *e)
 
 	/* what was written in this time will take a pass, and that is not for lack of progress */
 	p->stalled = 0;
-	p->last_bytes = UINT64_MAX;
+	p->least = UINT64_MAX;
 	return stand_rest(s, &p->stand, e);
 }
 

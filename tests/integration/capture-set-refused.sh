@@ -25,12 +25,12 @@ expect_fail 2 "more than 4" ambroctl capture a b c d e -o "$scratch/1"
 [[ ! -e $scratch/1 && ! -e $scratch/2 ]] || fail "half a set is left"
 
 expect_fail any "go with one another" \
-	agent_call call CaptureToFile sa{sv}s "$dev_a" 1 together s x "$scratch/3"
+	agent_call call CaptureToFile 'sa{sv}s' "$dev_a" 1 together s x "$scratch/3"
 expect_fail any "not within" \
-	agent_call call CaptureToFile sa{sv}s "$dev_a" 2 together s x together_count u 99 "$scratch/3"
+	agent_call call CaptureToFile 'sa{sv}s' "$dev_a" 2 together s x together_count u 99 "$scratch/3"
 expect_fail any "not fail or precopy" \
-	agent_call call CaptureToFile sa{sv}s "$dev_a" 1 on_overflow s ignore "$scratch/3"
-expect_fail any "cow_size" agent_call call CaptureToFile sa{sv}s "$dev_a" 1 cow_size t 5 "$scratch/3"
+	agent_call call CaptureToFile 'sa{sv}s' "$dev_a" 1 on_overflow s ignore "$scratch/3"
+expect_fail any "cow_size" agent_call call CaptureToFile 'sa{sv}s' "$dev_a" 1 cow_size t 5 "$scratch/3"
 expect_fail 2 "not fail or precopy" ambroctl capture "$dev_a" -o "$scratch/1" --on-overflow ignore
 expect_fail 2 "not a size" ambroctl capture "$dev_a" -o "$scratch/1" --cow-size 5x
 expect_fail any "not loaded" ambroctl capture "$dev_a" -o "$scratch/1" --strategy kmod

@@ -61,7 +61,7 @@ static void test_resume_is_prepared(void **state)
 
 static void test_names_tell_ours(void **state)
 {
-	struct interpose i = { .name = INTERPOSE_PREFIX "vda" };
+	struct interpose i = { .name = MAPPER_NAME_PREFIX "vda" };
 	char name[MAPPER_NAME_MAX];
 
 	(void)state;
