@@ -18,7 +18,11 @@
 #include "lib/base/cleanup.h"
 #include "lib/base/err.h"
 
-#define MAPPER_UUID_PREFIX  "AMBRO-"
+/*
+ * "CRYPT-SUBDEV-" is what cryptsetup calls a private part of another device: LVM (2.02.98 and later) does not look into
+ * such, so it does not find the volumes of a captured disk a second time in its snapshot (measured).
+ */
+#define MAPPER_UUID_PREFIX  "CRYPT-SUBDEV-AMBRO-"
 #define MAPPER_NAME_PREFIX  "ambro-" /* of every device that we make */
 #define MAPPER_NAME_MAX	    128	     /* DM_NAME_LEN */
 #define MAPPER_TYPE_MAX	    16	     /* DM_MAX_TYPE_NAME */

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 
 #include "agent/log.h"
@@ -117,17 +118,34 @@ int shot_store_make(struct snapshot *s, struct shot *k, struct err *e)
 
 /*
  * Blocks that were in use at the instant may be free by now, and belong to the new piece: what the snapshot still shows of
- * them would be overwritten below it.
+ * them would be overwritten below it. So they are left out of it. 0, -ENOSPC: too little remains.
  */
-static bool shot_piece_is_harmless(const struct snapshot *s, const struct cow *c)
+static int shot_make_harmless(const struct snapshot *s, struct shot *k, struct cow *c)
 {
-	extent_for_each(x, &c->hidden) {
-		for (size_t i = 0; i < s->map->n_regions; i++) {
-			if (extent_set_overlaps(&s->map->regions[i].used, x->start, x->length))
-				return false;
+	_cleanup_extents_ struct extent_set used = { 0 }, rest = { 0 };
+	const uint64_t before = c->size;
+
+	if (c->kind != COW_FILE)
+		return 0;
+	for (size_t i = 0; i < s->map->n_regions; i++) {
+		extent_for_each(x, &s->map->regions[i].used) {
+			if (extent_set_add(&used, x->start, x->length) < 0)
+				return -ENOMEM;
 		}
 	}
-	return true;
+	extent_set_normalise(&used);
+	if (extent_set_subtract(&c->hidden, &used, &rest) < 0)
+		return -ENOMEM;
+	mapper_table_done(&c->table);
+	extent_for_each(x, &rest) {
+		if (mapper_table_add(&c->table, x->length / MAPPER_SECTOR, "linear", "%u:%u %llu",
+				     major(k->under.below), minor(k->under.below),
+				     (unsigned long long)((k->under.below_start + x->start) /
+							  MAPPER_SECTOR)) < 0)
+			return -ENOMEM;
+	}
+	c->size = extent_set_total(&rest);
+	return c->size >= before / 2 ? 0 : -ENOSPC;
 }
 
 /* Twice as much, if it may be. False: it stays as it is from now on. */
@@ -142,9 +160,12 @@ static bool shot_grow(struct snapshot *s, struct shot *k)
 	for (unsigned int i = 0; i < k->n_cow; i++)
 		size += k->cow[i].size;
 	r = shot_add_store(s, k, size, &e);
-	if (r >= 0 && !shot_piece_is_harmless(s, &k->cow[k->n_cow - 1])) {
-		cow_remove(&k->cow[--k->n_cow]);
-		r = err_set(&e, -ENOSPC, "what is free now was in use at the instant");
+	if (r >= 0) {
+		r = shot_make_harmless(s, k, &k->cow[k->n_cow - 1]);
+		if (r < 0) {
+			cow_remove(&k->cow[--k->n_cow]);
+			err_set(&e, r, "what is free now was in use at the instant");
+		}
 	}
 	/* a piece that is in no table stays until the end: nothing writes to it */
 	if (r >= 0)

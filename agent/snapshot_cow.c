@@ -456,9 +456,12 @@ static int shot_next(struct snapshot *s, const struct extent_set **ret, struct e
 /* A read of a snapshot that is lost fails; what matters is why it was lost. */
 static int shot_failed(struct snapshot *s, int r, struct err *e)
 {
+	struct shot *k = s->state;
 	struct err why = { 0 };
-	int lost = shot_store_check(s, &why);
+	int lost = k->under.ops->check(&k->under, &why);
 
+	if (lost >= 0)
+		lost = shot_store_check(s, &why);
 	if (lost >= 0)
 		return r;
 	*e = why;

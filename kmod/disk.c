@@ -112,6 +112,23 @@ static void disk_free(struct gendisk *disk)
 #endif
 }
 
+/*
+ * LVM looks at every block device whose driver it knows by its name in /proc/devices, and would find each
+ * volume of the attached disk a second time. Ours it does not know.
+ */
+static int disks_major;
+
+int disks_register(void)
+{
+	disks_major = register_blkdev(0, KBUILD_MODNAME);
+	return disks_major < 0 ? disks_major : 0;
+}
+
+void disks_unregister(void)
+{
+	unregister_blkdev(disks_major, KBUILD_MODNAME);
+}
+
 int disk_create(const struct disk_kind *kind, struct attachment *a, struct gendisk **ret_disk)
 {
 	struct gendisk *disk = disk_alloc(kind, a);
@@ -122,6 +139,9 @@ int disk_create(const struct disk_kind *kind, struct attachment *a, struct gendi
 	disk_set_flags(kind, disk);
 	disk->fops = kind->fops;
 	disk->private_data = a;
+	disk->major = disks_major;
+	disk->first_minor = a->id * 2 + kind->hidden;
+	disk->minors = 1;
 	disk->flags |= COMPAT_NO_PARTITIONS | (kind->hidden ? GENHD_FL_HIDDEN : 0);
 	snprintf(disk->disk_name, sizeof(disk->disk_name), "%s%u", kind->prefix, a->id);
 	set_capacity(disk, a->sectors);

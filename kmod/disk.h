@@ -14,6 +14,10 @@ struct disk_kind {
 	bool erases; /* lets discard, secure erase, write zeroes and NOWAIT bios in */
 };
 
+/* With the module: a major number of our own, by which programs know that these are none of theirs. */
+int disks_register(void);
+void disks_unregister(void);
+
 /* May sleep. The disk is live on success; disk_destroy() takes NULL. */
 int disk_create(const struct disk_kind *kind, struct attachment *a, struct gendisk **ret_disk);
 void disk_destroy(struct gendisk *disk);

@@ -11,6 +11,7 @@
 #include <linux/uaccess.h>
 
 #include "attach.h"
+#include "disk.h"
 
 static bool is_zero(const void *p, size_t n)
 {
@@ -133,12 +134,20 @@ static struct miscdevice control = {
 
 static int __init ambro_init(void)
 {
-	return misc_register(&control);
+	int r = disks_register();
+
+	if (r)
+		return r;
+	r = misc_register(&control);
+	if (r)
+		disks_unregister();
+	return r;
 }
 
 static void __exit ambro_exit(void)
 {
 	misc_deregister(&control);
+	disks_unregister();
 }
 
 module_init(ambro_init);
