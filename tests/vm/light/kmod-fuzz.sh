@@ -15,7 +15,7 @@ size=4M'
 kmod_load
 dm_make nothing <<<"0 $(sectors_of "${disks[0]}") zero"
 for seed in 1 2 3; do
-	took "fuzz $seed" timeout 120 "$tool_ambro" fuzz "${1:-3000}" "$seed" "${disks[0]}" "${disks[1]}" "$(part "${disks[2]}" 1)" \
+	took "fuzz $seed" timeout 120 "$tool_ambro" fuzz "${1:-1000}" "$seed" "${disks[0]}" "${disks[1]}" "$(part "${disks[2]}" 1)" \
 		/dev/mapper/nothing || fail "fuzz: $?"
 	while found=$(ambro_oneshot query); do
 		say "$found"
