@@ -134,9 +134,10 @@ static int main_repair(struct err *e)
 {
 	int r, frozen = freeze_recover();
 
-	if (frozen < 0)
+	if (frozen < 0) {
 		log_warning("cannot put back rcu_expedited, which an earlier agent set: %s",
 			    strerrordesc_np(-frozen));
+	}
 	r = leftover_repair(e);
 	if (r < 0)
 		log_warning("cannot take down what an earlier agent left: %s", e->text);

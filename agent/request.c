@@ -50,6 +50,49 @@ union request_value {
 	int b;
 };
 
+/* What only snapshots have. */
+static int request_set_snapshot(struct capture_request *req, enum request_option o,
+				const union request_value *v, struct err *e)
+{
+	switch (o) {
+	case OPTION_COW:
+		if (strlen(v->s) >= REQUEST_SOURCE_MAX)
+			return err_set(e, -EINVAL, "cow is too long a name");
+		req->cow = (char *)v->s;
+		return 0;
+	case OPTION_COW_SIZE:
+		if (v->t < REQUEST_COW_SIZE_MIN || v->t > INT64_MAX) {
+			return err_set(e, -EINVAL, "cow_size %" PRIu64 " is less than %u", v->t,
+				       REQUEST_COW_SIZE_MIN);
+		}
+		req->cow_size = v->t;
+		return 0;
+	case OPTION_TOGETHER:
+		if (!*v->s || strlen(v->s) > REQUEST_TOGETHER_NAME_MAX) {
+			return err_set(e, -EINVAL, "together is not a name of 1 … %u bytes",
+				       REQUEST_TOGETHER_NAME_MAX);
+		}
+		req->together = (char *)v->s;
+		return 0;
+	case OPTION_TOGETHER_COUNT:
+		if (v->u < 1 || v->u > MANAGER_MAX_JOBS) {
+			return err_set(e, -EINVAL, "together_count %u is not within 1 … %u", v->u,
+				       MANAGER_MAX_JOBS);
+		}
+		req->together_count = v->u;
+		return 0;
+	case OPTION_OVERFLOW:
+		req->overflow_precopy = strcmp(v->s, "precopy") == 0;
+		if (!req->overflow_precopy && strcmp(v->s, "fail") != 0) {
+			return err_set(e, -EINVAL, "on_overflow %.64s is not fail or precopy",
+				       v->s);
+		}
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}
+
 static int request_set(struct capture_request *req, enum request_option o,
 		       const union request_value *v, struct err *e)
 {
@@ -86,38 +129,9 @@ static int request_set(struct capture_request *req, enum request_option o,
 	case OPTION_IGNORE:
 		req->ignore_read_errors = v->b;
 		return 0;
-	case OPTION_COW:
-		if (strlen(v->s) >= REQUEST_SOURCE_MAX)
-			return err_set(e, -EINVAL, "cow is too long a name");
-		req->cow = (char *)v->s;
-		return 0;
-	case OPTION_COW_SIZE:
-		if (v->t < REQUEST_COW_SIZE_MIN || v->t > INT64_MAX) {
-			return err_set(e, -EINVAL, "cow_size %" PRIu64 " is less than %u", v->t,
-				       REQUEST_COW_SIZE_MIN);
-		}
-		req->cow_size = v->t;
-		return 0;
-	case OPTION_TOGETHER:
-		if (!*v->s || strlen(v->s) > REQUEST_TOGETHER_NAME_MAX)
-			return err_set(e, -EINVAL, "together is not a name of 1 … %u bytes",
-				       REQUEST_TOGETHER_NAME_MAX);
-		req->together = (char *)v->s;
-		return 0;
-	case OPTION_TOGETHER_COUNT:
-		if (v->u < 1 || v->u > MANAGER_MAX_JOBS)
-			return err_set(e, -EINVAL, "together_count %u is not within 1 … %u", v->u,
-				       MANAGER_MAX_JOBS);
-		req->together_count = v->u;
-		return 0;
-	case OPTION_OVERFLOW:
-		req->overflow_precopy = strcmp(v->s, "precopy") == 0;
-		if (!req->overflow_precopy && strcmp(v->s, "fail") != 0)
-			return err_set(e, -EINVAL, "on_overflow %.64s is not fail or precopy",
-				       v->s);
-		return 0;
+	default:
+		return request_set_snapshot(req, o, v, e);
 	}
-	return -EINVAL;
 }
 
 /* One entry of the dictionary, entered. @seen: a bit per option. */
