@@ -170,7 +170,7 @@ deps-vm: deps-test
 	$(call install_debs,$(vm_debs))
 
 # ---- tests ------------------------------------------------------------------
-.PHONY: tests check check-unit check-asan check-tsan check-vm check-vm-full check-style check-layers quickstart bench bench-freeze bench-scale soak fuzz fuzz-targets
+.PHONY: tests check check-unit check-asan check-tsan check-vm check-vm-full check-style check-layers quickstart bench bench-freeze bench-scale bench-origin soak fuzz fuzz-targets
 tests: all $(unit_bins) $(fuzz_bins) $(tool_bins)
 
 check: deps-test          ## install, build, run all tests (root)
@@ -214,6 +214,11 @@ bench-freeze: deps-test   ## how long file systems stand still, and what a write
 bench-scale: deps-test    ## the same files on disks of 1, 4 and 16 TiB: time and memory (root)
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all
 	$(Q)O=$(O) tests/bench/scale.sh
+bench-origin: deps-vm     ## what a snapshot costs the disk's own writes, beside LVM's (in virtual machines; root)
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) tests
+	$(Q)for k in $${BENCH_KERNELS:-6.1 6.12}; do tests/vm/kernels.sh $$k && tests/vm/guest.sh $$k && \
+		$(MAKE) --no-print-directory kmod KDIR=build/vm/kernels/$$k/build KMOD_O=build/vm/kmod/$$k || exit 1; done
+	$(Q)O=$(O) tests/bench/origin.sh
 soak: deps-test           ## many rounds of a capture under every load, SOAK_ROUNDS=20 (root)
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) tests
 	$(Q)O=$(O) tests/soak.sh

@@ -41,8 +41,8 @@ class Seen:
     """What disks there are, for everybody but us."""
 
     def __init__(self, guest):
-        # every rule once more, for what is there now
-        guest.run('udevadm trigger --settle --subsystem-match=block')
+        # every rule once more, for what is there now (a hidden disk never answers trigger --settle)
+        guest.run('udevadm trigger --subsystem-match=block && udevadm settle', limit=300)
         self.links = guest.text(LINKS).splitlines()
         self.lvm = guest.text(LVM + ' 2>/run/lvm-said').splitlines()
         self.lvm_said = guest.text('cat /run/lvm-said').splitlines()
