@@ -16,6 +16,10 @@ cases=(
 	'live-root --fs ext4 --strategy precopy'
 	'live-root --fs xfs --strategy precopy'
 	'live-root --fs lvm --strategy precopy --source /dev/vda'
+	'live-root --fs ext4 --strategy kmod'
+	'live-root --fs xfs --strategy kmod'
+	'live-root --fs lvm --strategy dm'
+	'live-root --fs lvm --strategy kmod --source /dev/vda --store ram'
 )
 
 passed=0 failed=0 skipped=0
