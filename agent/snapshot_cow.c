@@ -334,7 +334,8 @@ static void shot_end(struct snapshot *s)
 		return;
 	stand_disarm(&k->stand);
 	s->fd = s->disk->fd;
-	if (shot_down(k, &e) < 0) {
+	/* without the claim nothing was made */
+	if (k->claim_fd >= 0 && shot_down(k, &e) < 0) {
 		log_warning("%s: what stood below it could not all be taken down: %s (ambroctl "
 			    "status --repair tries again)",
 			    s->disk->path, e.text);

@@ -7,8 +7,9 @@ from bed import expect
 
 UNIT = '/run/systemd/system/ambrod.service.d'
 GO = '/run/ambro-test-go'
-# what udev made of a disk; and who answers when a file system is wanted by name
-LINKS = ('find /dev/disk /dev/mapper /dev/guest -type l ! -name "ambro-*" -printf "%p %l\\n" 2>/dev/null | sort; '
+# what udev made of a disk; and who answers when a file system is wanted by name. Loop devices come and go.
+LINKS = ('find /dev/disk /dev/mapper /dev/guest -type l ! -name "ambro-*" ! -lname "*/loop*" -printf "%p %l\\n" '
+         '2>/dev/null | sort; '
          'for u in $(lsblk -rno UUID | sort -u); do echo "$u $(findfs UUID=$u)"; done')
 LVM = ('lvs --noheadings -o lv_name,vg_name,lv_active,lv_uuid; pvs --noheadings -o pv_name,vg_name,pv_uuid; '
        'vgs --noheadings -o vg_name,pv_count,lv_count')

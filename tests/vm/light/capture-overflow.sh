@@ -10,6 +10,8 @@
 
 module_load
 disk=${disks[0]} dir=$scratch/dir
+# of what lies on $scratch nobody can tell which disk it is on, and precopy must know
+image=/dev/shm/o.img
 fs_make ext4 "$disk"
 mount_at "$disk" "$dir"
 made_files "$dir/files" 16
@@ -31,7 +33,7 @@ captured() {
 	agent_log=$scratch/agent.$RANDOM
 	agent_start AMBRO_TEST_PAUSE=mapped:300000 AMBRO_TEST_GO="$scratch/go"
 	overflow &
-	ambroctl capture "$disk" -o "$scratch/o.img" --force --strategy kmod --cow-size 8M --json "$@" \
+	ambroctl capture "$disk" -o "$image" --force --strategy kmod --cow-size 8M --json "$@" \
 		>"$scratch/job.json" 2>"$scratch/said" || status=$?
 	wait $! || fail "the writer"
 	agent_stop
@@ -41,14 +43,14 @@ captured() {
 
 check_fails "a full store ends the capture" captured
 check "it says why" grep -q "COW store .* is full" "$scratch/said"
-check_equal "no image" "" "$(ls "$scratch/o.img" 2>/dev/null)"
+check_equal "no image" "" "$(ls "$image" 2>/dev/null)"
 
 mkdir "$dir/w"
 witness_start w "$dir/w" --rate 40 --size 4096 --threads 2
 check "going on as precopy" captured --on-overflow precopy
 witness_stop w
-check_equal "the image says so" precopy "$(manifest "$scratch/o.img" .strategy)"
+check_equal "the image says so" precopy "$(manifest "$image" .strategy)"
 check_equal "nothing was unreadable" 0 "$(jq .bad "$scratch/job.json")"
-image_restores "$scratch/o.img" w "$scratch/sums" ext4
+image_restores "$image" w "$scratch/sums" ext4
 umount_at "$dir"
 fs_check ext4 "$disk"

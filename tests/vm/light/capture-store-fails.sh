@@ -12,6 +12,8 @@
 
 module_load
 disk=${disks[0]} dir=$scratch/dir store=/dev/mapper/store sectors=$(sectors_of "${disks[1]}")
+# of what lies on $scratch nobody can tell which disk it is on, and precopy must know
+image=/dev/shm/f.img
 fs_make ext4 "$disk"
 mount_at "$disk" "$dir"
 made_files "$dir/files" 6
@@ -33,7 +35,7 @@ failing() {
 	dd if=/dev/zero of="$store" bs=1M count=1 oflag=direct status=none
 	agent_log=$scratch/agent.$RANDOM
 	agent_start_pausing mapped
-	capture_start "$disk" "$scratch/f.img" --force --strategy kmod --cow "$store" "${@:2}"
+	capture_start "$disk" "$image" --force --strategy kmod --cow "$store" "${@:2}"
 	agent_comes_to mapped
 	store_becomes "$1"
 	dd if=/dev/urandom of="$dir/old" bs=1M count=8 conv=notrunc,fsync status=none || fail "a write failed"
@@ -47,16 +49,16 @@ failing() {
 error="0 $sectors error" flakey="0 $sectors flakey ${disks[1]} 0 0 1000 1 error_writes"
 for how in "$error" "$flakey"; do
 	failing "$how"
-	check "the capture fails: $(tail -n 1 "$scratch/f.img.log")" test "$client_status" != 0
-	check "and says why" grep -q 'COW store .* is full, or failed' "$scratch/f.img.log"
-	check "no image" test ! -e "$scratch/f.img"
+	check "the capture fails: $(tail -n 1 "$image.log")" test "$client_status" != 0
+	check "and says why" grep -q 'COW store .* is full, or failed' "$image.log"
+	check "no image" test ! -e "$image"
 done
 mkdir "$dir/w"
 witness_start w "$dir/w" --rate 40 --size 4096
 failing "$error" --on-overflow precopy
 witness_stop w
-check_equal "going on as precopy: $(tail -n 1 "$scratch/f.img.log")" 0 "$client_status"
-check_equal "the image says so" precopy "$(manifest "$scratch/f.img" .strategy)"
-image_restores "$scratch/f.img" w "$scratch/sums" ext4
+check_equal "going on as precopy: $(tail -n 1 "$image.log")" 0 "$client_status"
+check_equal "the image says so" precopy "$(manifest "$image" .strategy)"
+image_restores "$image" w "$scratch/sums" ext4
 umount_at "$dir"
 fs_check ext4 "$disk"
