@@ -19,7 +19,7 @@
 #include "lib/base/io.h"
 #include "lib/layout/sysblock.h"
 
-#define SIZE_MIN (UINT64_C(64) << 20)
+#define SIZE_MIN (UINT64_C(256) << 20)
 /* Reading and compressing at the slowest that a server's disk should do. */
 #define READ_RATE (UINT64_C(64) << 20)
 /* Memory is the server's: so much of what is available, and never more than that. */
@@ -30,7 +30,7 @@
 
 uint64_t cow_size(const struct disk *d, uint64_t used, uint64_t rate)
 {
-	uint64_t size = MAX(used / READ_RATE * rate * 2, used / 20);
+	uint64_t size = MAX(used / READ_RATE * rate * 2, used / 10);
 
 	/* a store of the source's size, and the room lost to chunks, can never overflow */
 	return ROUND_UP(MIN(MAX(size, SIZE_MIN), d->size + d->size / 64), UINT64_C(1) << 20);
@@ -96,7 +96,8 @@ static uint64_t cow_ram_size(const struct cow_wish *w)
 {
 	uint64_t available = io_memory_available();
 
-	return w->size ? cow_wanted(w)
+	return w->size && !w->less
+		       ? cow_wanted(w)
 		       : MIN(cow_wanted(w),
 			     ROUND_DOWN(MIN(available / RAM_SHARE, RAM_MAX), UINT64_C(1) << 20));
 }
@@ -234,7 +235,7 @@ static int cow_make_file(const struct cow_wish *w, const struct disk_mount *m, s
 	c->kind = COW_FILE;
 	snprintf(c->where, sizeof(c->where), "%llu MiB on %.200s", (unsigned long long)(size >> 20),
 		 m->path);
-	if (size < FILE_MIN || (w->size && size < w->size)) {
+	if (size < FILE_MIN || (w->size && !w->less && size < w->size)) {
 		return err_set(e, -ENOSPC,
 			       "%s has no room for a COW store: half of what is free are %s",
 			       m->path, c->where);

@@ -28,6 +28,6 @@ const char *cow_kind_name(enum cow_kind k); /* "file", "ram", "device" */
 
 /*
  * How much a capture is likely to need: twice what is written in the time that reading @used bytes takes, or a
- * twentieth of them, whichever is more; at least 64 MiB, never more than the source. @rate: bytes written per second.
+ * tenth of them, whichever is more; at least 256 MiB, never more than the source. @rate: bytes written per second.
  */
 uint64_t cow_size(const struct disk *d, uint64_t used, uint64_t rate);

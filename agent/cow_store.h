@@ -2,6 +2,7 @@
 /* cow_store - what a COW store is made of and wished to be (cow.h). */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -23,6 +24,7 @@ enum cow_kind {
 struct cow_wish {
 	const char *where; /* "" or "auto"; "ram"; "file"; a block device; a directory */
 	uint64_t size;	   /* bytes; 0: by cow_size() */
+	bool less;	   /* less than @size will do, if there is no more room */
 	const char *name;  /* of the source, for the file's name */
 	const struct disk *disk;
 	dev_t below;	      /* the device below the source … */

@@ -41,7 +41,7 @@ int shot_store_make(struct snapshot *s, struct shot *k, struct err *e);
 /* Give the pieces back; those that a device may still write to stay (K7), for leftover_repair(). */
 void shot_store_remove(struct shot *k);
 /*
- * From now on, in a thread: report how full it is, let it grow by 60 %, warn at 80 %. s->map is there. -ENOMEM.
+ * From now on, in a thread: report how full it is, let it grow by 40 %, warn at 80 %. s->map is there. -ENOMEM.
  */
 int shot_store_watch(struct snapshot *s, struct err *e);
 /* Ends that thread. Accepts one that was never started. */

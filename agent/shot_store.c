@@ -13,7 +13,7 @@
 /* How often the store is looked at. */
 #define WATCH_NS 200000000
 /* Then it grows, where its size was ours to choose; and then an administrator may still do something about it. */
-#define GROW_PERCENT 60u
+#define GROW_PERCENT 40u
 #define WARN_PERCENT 80u
 
 /* Sectors in use and in all; -EIO: the snapshot is not valid any more. */
@@ -61,6 +61,7 @@ static int shot_add_store(struct snapshot *s, struct shot *k, uint64_t size, str
 	const struct cow_wish wish = {
 		.where = k->n_cow ? cow_kind_name(k->cow[0].kind) : s->request->cow,
 		.size = size,
+		.less = k->n_cow > 0,
 		.name = name,
 		.disk = s->disk,
 		.below = k->under.below,
