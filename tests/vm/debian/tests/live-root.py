@@ -140,7 +140,7 @@ def check_refused(guest):
     """What a system disk that is a volume says to who names nothing."""
     status, output = guest.run('ambroctl capture -o /host/none.ambro', check=False)
     vm.say('without a source: exit', status, output.decode(errors='replace').strip())
-    bed.expect(status and b'/dev/vda' in output, 'it does not say what to capture')
+    bed.expect(status and b'/dev/mapper/guest-root' in output, 'it does not say what to capture')
 
 
 def check_result(result):
