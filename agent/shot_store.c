@@ -47,10 +47,10 @@ int shot_store_check(struct snapshot *s, struct err *e)
 	}
 	return err_set(
 		e, -ENOSPC,
-		"the snapshot of %s was lost: its COW store (%s) is full, or failed, because "
+		"the snapshot of %s was lost: its COW store (%s%s) is full, or failed, because "
 		"more was written than it holds; nothing happened to the disk. Give it more "
 		"(--cow-size), or another place (--cow)",
-		s->disk->path, k->cow[0].where);
+		s->disk->path, k->cow[0].where, k->n_cow > 1 ? ", and what it grew by" : "");
 }
 
 /* One more piece of the store, of @size bytes (0: chosen). On failure it is gone again. */
