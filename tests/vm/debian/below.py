@@ -45,7 +45,7 @@ class Seen:
         # every rule once more, for what is there now (a hidden disk never answers trigger --settle)
         guest.run('udevadm trigger --subsystem-match=block && udevadm settle', limit=300)
         self.links = guest.text(LINKS).splitlines()
-        self.lvm = guest.text(LVM + ' 2>/run/lvm-said').splitlines()
+        self.lvm = guest.text('{ ' + LVM + '; } 2>/run/lvm-said').splitlines()
         self.lvm_said = guest.text('cat /run/lvm-said').splitlines()
         self.tables = guest.text(TABLES)
         rows = guest.text('lsblk -rno UUID,NAME').splitlines()
