@@ -10,7 +10,11 @@ for ((n = 0; ; n++)); do
 	head -c 4M /dev/urandom >/var/tmp/freed
 	sync /var/tmp/freed
 	rm /var/tmp/freed
-	fstrim --offset $((n * $2 % size)) --length "$2" /
+	# a volume under a device-mapper snapshot takes none
+	said=$(fstrim --offset $((n * $2 % size)) --length "$2" / 2>&1) || [[ $said == *'not supported'* ]] || {
+		echo "$said" >&2
+		exit 1
+	}
 	echo "$n" >/run/trims
 	sleep "$1"
 done
