@@ -151,10 +151,13 @@ static int capture_begin_as(struct capture *c, enum capture_strategy strategy, s
 	return r;
 }
 
-/* Is another way worth a try after this one failed with @r? Not when it would only fail the same way. */
+/*
+ * Is another way worth a try after this one failed with @r? Not when it would only fail the same way; and where the image
+ * would lie (-EXDEV) matters more than what this kernel lacks besides.
+ */
 static bool capture_goes_on(int r)
 {
-	return r == -ENOTSUP || r == -EBUSY || r == -ENOSPC || r == -EXDEV || r == -EROFS;
+	return r == -ENOTSUP || r == -EBUSY || r == -ENOSPC || r == -EROFS;
 }
 
 /* The reason so far, and why not @strategy. */
@@ -180,11 +183,6 @@ static int capture_begin_auto(struct capture *c, struct err *e)
 		if (r >= 0)
 			return r;
 		if (!capture_goes_on(r)) {
-			*e = why;
-			return r;
-		}
-		/* where the image would lie matters more than what this kernel lacks besides */
-		if (r == -EXDEV) {
 			*e = why;
 			return r;
 		}

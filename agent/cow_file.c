@@ -20,7 +20,6 @@
 
 #include <libmount.h>
 
-#include "agent/interpose.h"
 #include "agent/mapper.h"
 #include "lib/base/io.h"
 

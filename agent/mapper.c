@@ -309,11 +309,9 @@ int mapper_info(const char *name, struct mapper_info *ret, struct err *e)
 		return err_set_errno(e, r < 0 ? r : -EIO, "cannot look at %s", name);
 	*ret = (struct mapper_info){
 		.exists = info.exists,
-		.active = info.live_table,
 		.inactive = info.inactive_table,
 		.suspended = info.suspended,
 		.device = makedev(info.major, info.minor),
-		.open_count = info.open_count,
 	};
 	return 0;
 }

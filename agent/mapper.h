@@ -68,9 +68,8 @@ int mapper_resume(const char *name, struct err *e);
 int mapper_remove(const char *name, struct err *e);
 
 struct mapper_info {
-	bool exists, active, inactive, suspended; /* has an active, an inactive table */
+	bool exists, inactive, suspended; /* inactive: has an inactive table */
 	dev_t device;
-	int open_count;
 };
 int mapper_info(const char *name, struct mapper_info *ret, struct err *e);
 /* The table that is active, or (status) what each target says of itself. @ret is empty before. */
