@@ -125,3 +125,26 @@ next_agent_cleans() {
 	nothing_left "$@"
 	agent_stop
 }
+
+# killed_everywhere STRATEGY SOURCE DIR CHECK: an agent is killed at every step of a capture of SOURCE, whose file system
+# is mounted on DIR: writers go on, the next agent cleans, CHECK STEP holds; at the end all that was acknowledged is there.
+killed_everywhere() {
+	local step i=0 dir=$3
+	witness_start w "$dir" --rate 20 --size 4096 --threads 2
+	for step in $steps; do
+		# with the store in the file system and in memory by turns
+		agent_killed_at "$step" "$2" --strategy "$1" \
+			--cow "$( ((i++ % 3 == 2)) && echo ram || echo file)" --cow-size 16M
+		goes_on "$dir"
+		next_agent_cleans "$dir"
+		"$4" "$step"
+		goes_on "$dir"
+	done
+	witness_stop w
+	umount_at "$dir"
+	fs_check ext4 "$2"
+	mount_at "$2" "$dir"
+	tool ackwriter check "$dir" "$scratch/w.ack" --instant "$(date +%s%N)" >"$scratch/check" ||
+		fail "acknowledged files: $(cat "$scratch/check")"
+	ok "acknowledged files: $(cat "$scratch/check")"
+}

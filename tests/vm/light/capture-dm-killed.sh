@@ -12,20 +12,8 @@ volume_make vol "${disks[0]}"
 dir=$scratch/vol
 fs_make ext4 /dev/mapper/vol
 mount_at /dev/mapper/vol "$dir"
-witness_start w "$dir" --rate 20 --size 4096 --threads 2
-i=0
-for step in $steps; do
-	# with the store in the file system and in memory by turns
-	agent_killed_at "$step" /dev/mapper/vol --strategy dm --cow "$( ((i++ % 3 == 2)) && echo ram || echo file)" \
-		--cow-size 16M
-	goes_on "$dir"
-	next_agent_cleans "$dir"
-	check_equal "killed at $step: the volume has its table" "$table" "$(dmsetup table vol)"
-	goes_on "$dir"
-done
-witness_stop w
-umount_at "$dir"
-fs_check ext4 /dev/mapper/vol
-mount_at /dev/mapper/vol "$dir"
-tool ackwriter check "$dir" "$scratch/w.ack" --instant "$(date +%s%N)" >"$scratch/check" || fail "acknowledged files: $(cat "$scratch/check")"
-ok "acknowledged files: $(cat "$scratch/check")"
+# shellcheck disable=SC2317 # by its name
+has_its_table() {
+	check_equal "killed at $1: the volume has its table" "$table" "$(dmsetup table vol)"
+}
+killed_everywhere dm /dev/mapper/vol "$dir" has_its_table

@@ -12,21 +12,6 @@ module_load
 disk=${disks[0]} dir=$scratch/dir
 fs_make ext4 "$disk"
 mount_at "$disk" "$dir"
-witness_start w "$dir" --rate 20 --size 4096 --threads 2
-i=0
-for step in $steps; do
-	# with the store in the file system and in memory by turns
-	agent_killed_at "$step" "$disk" --strategy kmod --cow "$( ((i++ % 3 == 2)) && echo ram || echo file)" \
-		--cow-size 16M
-	goes_on "$dir"
-	next_agent_cleans "$dir"
-	ok "killed at $step"
-	goes_on "$dir"
-done
-witness_stop w
-umount_at "$dir"
-fs_check ext4 "$disk"
-mount_at "$disk" "$dir"
-tool ackwriter check "$dir" "$scratch/w.ack" --instant "$(date +%s%N)" >"$scratch/check" ||
-	fail "acknowledged files: $(cat "$scratch/check")"
-ok "acknowledged files: $(cat "$scratch/check")"
+# shellcheck disable=SC2317 # by its name
+was_killed() { ok "killed at $1"; }
+killed_everywhere kmod "$disk" "$dir" was_killed
