@@ -76,6 +76,6 @@ for verb in $(verbs); do
 done
 for page in "$pages"/ambroctl-*.1; do
 	verb=${page##*/ambroctl-} verb=${verb%.1}
-	verbs | grep -qx "$verb" || wrong "$page: ambroctl has no verb $verb"
+	grep -qx "$verb" < <(verbs) || wrong "$page: ambroctl has no verb $verb"
 done
 exit "$failed"

@@ -53,6 +53,8 @@ format)
 	;;
 shell)
 	need shellcheck
+	! git grep -nE '[^|]\| *grep -[a-zA-Z]*q' -- tests/lib tests/integration 'tests/vm/*.sh' ':!tests/vm/light/bed-*' ||
+		{ echo "use finds: with pipefail, grep -q ends what still writes (tests/lib/functions.sh)" && exit 1; }
 	# it reads what each script sources, anew for each
 	tracked '*.sh' .ci/run tests/vm/run | xargs -0r -n 8 -P "$(nproc)" shellcheck -x -P SCRIPTDIR -e SC2119 # optional arguments are no mistake
 	;;

@@ -12,12 +12,12 @@ fs_make ext4 "$loop"
 agent_start
 
 bus=(busctl "--address=unix:path=$AMBRO_SOCKET")
-"${bus[@]}" tree org.ambrotype.Agent1 | grep -q /org/ambrotype/Agent1 || fail "tree"
+"${bus[@]}" tree org.ambrotype.Agent1 | finds /org/ambrotype/Agent1 || fail "tree"
 "${bus[@]}" introspect org.ambrotype.Agent1 "$agent_object" >"$scratch/introspect"
 for member in ListDisks Capture Cancel ListJobs Untrack Version Jobs MaxJobs Capabilities; do
 	grep -q "^\.$member " "$scratch/introspect" || fail "introspect has no $member"
 done
-agent_call call ListDisks | grep -qF "$loop" || fail "ListDisks without $loop"
+agent_call call ListDisks | finds -F "$loop" || fail "ListDisks without $loop"
 [[ $(agent_call get-property Jobs) == "u 0" ]] || fail "Jobs"
 
 "${bus[@]}" call org.ambrotype.Agent1 "$agent_object" org.ambrotype.Agent1 \

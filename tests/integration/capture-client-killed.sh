@@ -16,7 +16,7 @@ agent_start
 
 no_job() { [[ $(agent_call get-property Jobs) == "u 0" ]]; }
 one_job() { [[ $(agent_call get-property Jobs) == "u 1" ]]; }
-disk_is_free() { ! find "/proc/$agent_pid/fd" -lname "$loop" | grep -q .; }
+disk_is_free() { ! find "/proc/$agent_pid/fd" -lname "$loop" | finds .; }
 
 # A pipe that nobody reads holds the capture in its middle.
 mkfifo "$scratch/pipe"
@@ -41,7 +41,7 @@ exec 9>&-
 client=$!
 kill -TERM "$client"
 wait "$client" || :
-find "$scratch" -name '*cut.zst*' | grep -q . && ! ambroctl verify "$scratch/cut.zst" && fail "half an image"
+find "$scratch" -name '*cut.zst*' | finds . && ! ambroctl verify "$scratch/cut.zst" && fail "half an image"
 
 ambroctl capture "$loop" -o "$scratch/image.zst"
 ambroctl verify "$scratch/image.zst"

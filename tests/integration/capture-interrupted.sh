@@ -15,7 +15,7 @@ fs_make ext4 "$source"
 mount_at "$source" "$scratch/mnt"
 some_files "$scratch/mnt" 10
 no_job() { [[ $(agent_call get-property Jobs) == "u 0" ]]; }
-disk_is_free() { ! find "/proc/$agent_pid/fd" -lname "$source" | grep -q .; }
+disk_is_free() { ! find "/proc/$agent_pid/fd" -lname "$source" | finds .; }
 
 for step in tracking mapped frozen thawed written; do
 	agent_start_pausing "$step"

@@ -39,5 +39,5 @@ expect_fail any "not a device-mapper device" ambroctl capture "$dev_a" -o "$scra
 # and one alone goes on as ever, and says why it was done so
 ambroctl capture "$dev_a" -o "$scratch/1" --json >"$scratch/job"
 [[ $(jq -r .strategy "$scratch/job") == precopy ]] || fail "$(cat "$scratch/job")"
-jq -r .strategy_reason "$scratch/job" | grep -q "not dm: .*not kmod: " || fail "$(cat "$scratch/job")"
+jq -r .strategy_reason "$scratch/job" | finds "not dm: .*not kmod: " || fail "$(cat "$scratch/job")"
 [[ $(ambroctl status --repair --json | jq .repaired) == 0 ]] || fail "something was repaired"

@@ -16,7 +16,7 @@ fs_make ext4 "$source"
 mount_at "$source" "$scratch/mnt"
 some_files "$scratch/mnt" 20
 agent_start "$deny" io_uring
-ambroctl status | grep -q "io_uring.*not available" || fail "status does not say it: $(ambroctl status)"
+ambroctl status | finds "io_uring.*not available" || fail "status does not say it: $(ambroctl status)"
 ambroctl status --json | jq -e '.io_uring == false' >/dev/null || fail "$(ambroctl status --json)"
 
 witness_start writer "$scratch/mnt" --rate 100

@@ -46,7 +46,7 @@ for how in "no BTF" "a policy" "no capabilities"; do
 	*) via=(setpriv --bounding-set "-bpf,-perfmon,-sys_admin" --inh-caps "-bpf,-perfmon,-sys_admin") ;;
 	esac
 	agent_start "${via[@]}"
-	ambroctl status | grep -q "tracking not available: .*$reason" || fail "$how: $(ambroctl status)"
+	ambroctl status | finds "tracking not available: .*$reason" || fail "$how: $(ambroctl status)"
 	mount -o remount,rw "$scratch/mnt"
 	expect_fail any "mount it read-only" ambroctl capture "$source" -o "$scratch/image.zst"
 	grep -q "$reason" "$scratch/expect.err" || fail "$how: $(cat "$scratch/expect.err")"

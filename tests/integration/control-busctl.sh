@@ -13,11 +13,11 @@ to_file() {
 }
 is_ended() { [[ $(job_property "$1" State) != 's "running"' ]]; }
 
-bus tree org.ambrotype.Agent1 | grep -q /org/ambrotype/Agent1/job || fail "tree"
+bus tree org.ambrotype.Agent1 | finds /org/ambrotype/Agent1/job || fail "tree"
 [[ $(agent_call get-property MaxJobs) == "u 4" ]] || fail "MaxJobs"
-agent_call get-property Version | grep -q '^s "[0-9]' || fail "Version"
-agent_call get-property Capabilities | grep -q '"tracker" b ' || fail "Capabilities"
-agent_call call ListDisks | grep -q '^aa{sv} ' || fail "ListDisks"
+agent_call get-property Version | finds '^s "[0-9]' || fail "Version"
+agent_call get-property Capabilities | finds '"tracker" b ' || fail "Capabilities"
+agent_call call ListDisks | finds '^aa{sv} ' || fail "ListDisks"
 [[ $(agent_call call ListJobs) == "ao 0" ]] || fail "ListJobs"
 expect_fail any "not writable" agent_call set-property Jobs u 3
 
@@ -41,5 +41,5 @@ wait_for 10 is_ended 1 || fail "it does not end"
 [[ $(job_property 1 ErrorCode) == "i -2" ]] || fail "$(job_property 1 ErrorCode)"
 [[ $(job_property 1 Error) != 's ""' ]] || fail "no words"
 [[ ! -e $scratch/x ]] || fail "a failed capture left a file"
-bus tree org.ambrotype.Agent1 | grep -q /org/ambrotype/Agent1/job/1 || fail "tree without the job"
-bus introspect org.ambrotype.Agent1 /org/ambrotype/Agent1/job/1 | grep -q '^\.BytesTotal ' || fail "introspect"
+bus tree org.ambrotype.Agent1 | finds /org/ambrotype/Agent1/job/1 || fail "tree without the job"
+bus introspect org.ambrotype.Agent1 /org/ambrotype/Agent1/job/1 | finds '^\.BytesTotal ' || fail "introspect"

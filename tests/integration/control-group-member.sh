@@ -40,7 +40,7 @@ exec 9<>"$scratch/pipe"
 "$O/ambroctl" capture "$scratch/source" -o "$scratch/pipe" 2>/dev/null &
 job=$!
 cleanup _stop_quietly $job
-is_there() { as_member_call ListJobs | grep -q /job/2; }
+is_there() { as_member_call ListJobs | finds /job/2; }
 wait_for 10 is_there || fail "a running job is not to be seen"
 expect_fail any "Access denied" as_member_call Cancel o "$agent_object/job/2"
 kill "$job"

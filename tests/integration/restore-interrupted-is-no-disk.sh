@@ -50,4 +50,4 @@ done
 
 # the second time it goes through
 ambroctl restore --yes "$img" "$loop" 2>/dev/null
-sgdisk -v "$loop" | grep -q 'No problems found' || fail "sgdisk -v"
+sgdisk -v "$loop" | finds 'No problems found' || fail "sgdisk -v"

@@ -42,4 +42,4 @@ cmp "$raw" "$loop" || fail "not the same bytes on a disk of the same size"
 # a file that is larger than the disk was
 truncate -s 250M "$scratch/file"
 ambroctl restore --yes --json "$img" "$scratch/file" 2>/dev/null | jq -e .table_moved >/dev/null
-sgdisk -v "$scratch/file" | grep -q 'No problems found' || fail "sgdisk -v of a file"
+sgdisk -v "$scratch/file" | finds 'No problems found' || fail "sgdisk -v of a file"

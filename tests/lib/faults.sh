@@ -90,4 +90,4 @@ writes_go_on() {
 		fail "$1 stands still, or takes no writes"
 }
 # nobody_views DEVICE: no loop device (of a killed agent's tools) stands on it.
-nobody_views() { ! losetup -nO BACK-FILE | grep -qxF "$1"; }
+nobody_views() { ! losetup -nO BACK-FILE | finds -xF "$1"; }

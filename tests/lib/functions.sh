@@ -37,6 +37,12 @@ require() {
 	done
 }
 require_root() { ((EUID == 0)) || skip "needs root"; }
+# COMMAND… | finds GREP-ARGUMENT…: whether grep finds it. Reads all there is: grep -q leaves at the first match, and a
+# command that had more to say then dies of SIGPIPE, which pipefail calls a failure.
+finds() {
+	local n
+	n=$(grep -c "$@")
+}
 
 # ---- clean-up hooks --------------------------------------------------------------------------------
 
@@ -86,7 +92,7 @@ cleanup rm -rf --one-file-system "$scratch"
 # ---- the kernel's log is part of the result ----------------------------------------------------------
 
 _marker="ambro-test $(basename "$0") $$ $RANDOM"
-if ! { echo "$_marker" >/dev/kmsg; } 2>/dev/null || ! dmesg 2>/dev/null | grep -qF "$_marker"; then
+if ! { echo "$_marker" >/dev/kmsg; } 2>/dev/null || ! dmesg 2>/dev/null | finds -F "$_marker"; then
 	_marker=
 fi
 _kernel_log_is_quiet() {

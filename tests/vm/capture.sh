@@ -68,7 +68,7 @@ busy_stop() {
 # nothing_left [MOUNT…]: of a snapshot: no device, no attachment, no file.
 nothing_left() {
 	local m
-	! dmsetup ls | grep -q '^ambro-' || fail "devices are left: $(dmsetup ls)"
+	! dmsetup ls | finds '^ambro-' || fail "devices are left: $(dmsetup ls)"
 	[[ ! -e /dev/ambro-control || $(tool ambro query 2>&1) == *ENOENT* ]] || fail "an attachment is left: $(tool ambro query)"
 	for m; do
 		[[ ! $(find "$m" -maxdepth 1 -name '.ambrotype*') ]] || fail "a file of the store is left on $m"

@@ -19,7 +19,7 @@ cleanup stack_clean
 stack_attach "${disks[0]}"
 snapshot_reads() { dd if="$snap" of=/dev/null bs=64k count=16 iflag=direct status=none 2>/dev/null; }
 write_file() { dd if=/dev/urandom of="$scratch/fs/$1" bs=1M count=12 conv=fsync status=none; }
-dies() { dmsetup status "snap$id" | grep -q Invalid; }
+dies() { dmsetup status "snap$id" | finds Invalid; }
 
 # $1: what happens; the rest makes it happen, after the snapshot is active
 snapshot_dies() {

@@ -23,7 +23,7 @@ for round in 1 2 3; do
 	check "$round: on" stack_on "$scratch/fs"
 	sleep 1
 	owner_kill
-	off_by_itself() { ambro_oneshot query "$id" | grep -q 'state=armed owned=0'; }
+	off_by_itself() { ambro_oneshot query "$id" | finds 'state=armed owned=0'; }
 	check "$round: off by itself" wait_for 60 off_by_itself
 	check_fails "$round: rmmod" rmmod ambro
 	before=$(ambro_oneshot query "$id" | grep -o 'redirected=[0-9]*')
