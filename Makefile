@@ -49,7 +49,8 @@ obj         = $(patsubst %.c,$(O)/%.o,$(1))
 
 lib_pkgs   := libzstd libcrypto jansson fdisk blkid ext2fs com_err
 agent_pkgs := $(lib_pkgs) liburing libbpf libsystemd mount devmapper
-ctl_pkgs   := $(lib_pkgs) liburing libsystemd mount
+# libsodium encrypts repositories and images, which is never the agent's business
+ctl_pkgs   := $(lib_pkgs) liburing libsystemd mount libsodium
 fuzz_pkgs  := $(sort $(agent_pkgs) $(ctl_pkgs))
 test_pkgs  := $(fuzz_pkgs) cmocka
 # "=" and not ":=", because `make deps` may have brought them only just now; not cmocka, which only tests need
@@ -96,7 +97,7 @@ $(O)/tests/fuzz/%: $(O)/tests/fuzz/%.o $(filter %.o,$(fuzz_driver)) $(O)/libagen
 	$(Q)$(CC) $(all_ldflags) -o $@ $^ $(filter-out %.o,$(fuzz_driver)) $(call libs_of,$(fuzz_pkgs))
 $(O)/tests/lib/%: $(O)/tests/lib/%.o $(O)/libambro.a
 	$(call say,LD,$@)
-	$(Q)$(CC) $(all_ldflags) -o $@ $^ $(call libs_of,$(lib_pkgs))
+	$(Q)$(CC) $(all_ldflags) -o $@ $^ $(call libs_of,$(lib_pkgs) libsystemd)
 
 $(O)/%.o: %.c $(O)/.flags
 	$(call say,CC,$@)
@@ -141,11 +142,11 @@ install-kmod:             ## the module's source for DKMS, and the udev rule for
 # ---- what a fresh Debian lacks ----------------------------------------------
 build_debs := gcc make pkg-config libc6-dev clang llvm bpftool libbpf-dev liburing-dev libsystemd-dev \
               libzstd-dev libssl-dev libjansson-dev libblkid-dev libfdisk-dev libmount-dev \
-              libext2fs-dev libdevmapper-dev $(mb_debs)
+              libext2fs-dev libdevmapper-dev libsodium-dev $(mb_debs)
 run_debs   := partclone xfsprogs btrfs-progs dosfstools e2fsprogs fdisk util-linux
 quick_debs := jq python3 mtools
 test_debs  := $(quick_debs) libcmocka-dev zstd fio ntfs-3g f2fs-tools exfatprogs gdisk systemd \
-              dbus shellcheck clang-format clang-tidy git man-db mandoc
+              systemd-container dbus shellcheck clang-format clang-tidy git man-db mandoc
 vm_debs    := qemu-system-x86 busybox-static cpio kmod dmsetup fdisk xz-utils zstd lvm2
 full_debs  := mmdebstrap ovmf grub-pc-bin grub-efi-amd64-bin grub-common mtools dosfstools qemu-utils gdisk
 bench_debs := qemu-utils fsarchiver borgbackup restic casync
@@ -228,7 +229,12 @@ soak: deps-test           ## many rounds of a capture under every load, SOAK_ROU
 install: all              ## into $(DESTDIR)$(PREFIX)
 	install -D -m 755 $(O)/ambrod $(DESTDIR)$(PREFIX)/sbin/ambrod
 	install -D -m 755 $(O)/ambroctl $(DESTDIR)$(PREFIX)/bin/ambroctl
-	install -D -m 644 -t $(DESTDIR)/usr/lib/systemd/system systemd/*.service systemd/*.socket
+	install -D -m 644 -t $(DESTDIR)/usr/lib/systemd/system systemd/*.service systemd/*.socket systemd/*.timer
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/ambro docs/OPERATING.md
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/ambro/examples systemd/examples/*
+	install -d -m 755 $(DESTDIR)/etc/ambro/captures.d
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/share/ambro/hooks systemd/hooks/*.sh
+	install -d -m 755 $(DESTDIR)/etc/ambro/hooks.d
 	install -D -m 644 systemd/ambro.sysusers $(DESTDIR)/usr/lib/sysusers.d/ambro.conf
 	install -D -m 644 systemd/ambro.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/ambro.conf
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/*.8

@@ -14,7 +14,7 @@
 #include "agent/request.h"
 #include "agent/together.h"
 
-/* Start a job and answer with its path. Takes over request->output_fd and @file. */
+/* Start a job and answer with its path. Takes over request->output_fd, request->parent_fd and @file. */
 static int bus_agent_start(sd_bus_message *m, struct peer *p, const struct capture_request *request,
 			   struct newfile *file)
 {
@@ -72,6 +72,14 @@ static int bus_agent_capture(sd_bus_message *m, void *userdata, sd_bus_error *er
 	request.output_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	if (request.output_fd < 0)
 		return -errno;
+	if (request.parent_fd >= 0) {
+		request.parent_fd = fcntl(request.parent_fd, F_DUPFD_CLOEXEC, 3);
+		if (request.parent_fd < 0) {
+			r = -errno;
+			close_fd(request.output_fd);
+			return r;
+		}
+	}
 	return bus_agent_start(m, p, &request, NULL);
 }
 
@@ -95,6 +103,11 @@ static int bus_agent_capture_to_file(sd_bus_message *m, void *userdata, sd_bus_e
 	r = sd_bus_message_read(m, "s", &path);
 	if (r < 0)
 		return r;
+	/* the job belongs to nobody, so nobody would answer it */
+	if (request.parent_fd >= 0) {
+		err_set(&e, -EINVAL, "option parent goes with Capture");
+		return bus_error_set(error, &e);
+	}
 	if (*path != '/') {
 		err_set(&e, -EINVAL, "output %.200s is not an absolute path", path);
 		return bus_error_set(error, &e);

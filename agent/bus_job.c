@@ -77,6 +77,13 @@ static const char *bus_job_strategy(const struct job *j)
 	return s == CAPTURE_AUTO ? "" : capture_strategy_name((enum capture_strategy)s);
 }
 
+static const char *bus_job_increment(const struct job *j)
+{
+	int k = atomic_load(&j->status.increment);
+
+	return k ? capture_increment_name((enum increment_kind)(k - 1)) : "";
+}
+
 static const char *bus_job_phase(const struct job *j)
 {
 	return capture_phase_name((enum capture_phase)atomic_load(&j->status.phase));
@@ -100,6 +107,10 @@ static int bus_job_get_text(sd_bus *bus, const char *path, const char *interface
 		text = bus_job_phase(j);
 	} else if (!strcmp(property, "Strategy")) {
 		text = bus_job_strategy(j);
+	} else if (!strcmp(property, "Increment")) {
+		text = bus_job_increment(j);
+	} else if (!strcmp(property, "IncrementReason")) {
+		text = atomic_load(&j->status.increment) ? j->status.increment_reason : "";
 	} else if (!strcmp(property, "StrategyReason")) {
 		text = atomic_load(&j->status.reasoned) ? j->status.reason : "";
 	} else if (j->state != JOB_RUNNING) {
@@ -140,14 +151,17 @@ static int bus_job_get_number(sd_bus *bus, const char *path, const char *interfa
 	return sd_bus_message_append(reply, "t", j->rate);
 }
 
-static int bus_job_get_passes(sd_bus *bus, const char *path, const char *interface,
-			      const char *property, sd_bus_message *reply, void *userdata,
-			      sd_bus_error *error)
+static int bus_job_get_count(sd_bus *bus, const char *path, const char *interface,
+			     const char *property, sd_bus_message *reply, void *userdata,
+			     sd_bus_error *error)
 {
 	struct job *j = userdata;
+	const atomic_uint *field = !strcmp(property, "Hooks")	      ? &j->status.hooks
+				   : !strcmp(property, "HooksFailed") ? &j->status.hooks_failed
+								      : &j->status.passes;
 
-	(void)bus, (void)path, (void)interface, (void)property, (void)error;
-	return sd_bus_message_append(reply, "u", (uint32_t)atomic_load(&j->status.passes));
+	(void)bus, (void)path, (void)interface, (void)error;
+	return sd_bus_message_append(reply, "u", (uint32_t)atomic_load(field));
 }
 
 static int bus_job_get_code(sd_bus *bus, const char *path, const char *interface,
@@ -171,6 +185,8 @@ static const sd_bus_vtable bus_job_vtable[] = {
 	SD_BUS_PROPERTY("Phase", "s", bus_job_get_text, 0, CHANGES),
 	SD_BUS_PROPERTY("Strategy", "s", bus_job_get_text, 0, 0),
 	SD_BUS_PROPERTY("StrategyReason", "s", bus_job_get_text, 0, 0),
+	SD_BUS_PROPERTY("Increment", "s", bus_job_get_text, 0, 0),
+	SD_BUS_PROPERTY("IncrementReason", "s", bus_job_get_text, 0, 0),
 	SD_BUS_PROPERTY("BytesTotal", "t", bus_job_get_number, 0, 0),
 	SD_BUS_PROPERTY("BytesDone", "t", bus_job_get_number, 0, 0),
 	SD_BUS_PROPERTY("BytesRead", "t", bus_job_get_number, 0, 0),
@@ -181,7 +197,9 @@ static const sd_bus_vtable bus_job_vtable[] = {
 	SD_BUS_PROPERTY("StoreUsed", "t", bus_job_get_number, 0, 0),
 	SD_BUS_PROPERTY("StoreSize", "t", bus_job_get_number, 0, 0),
 	SD_BUS_PROPERTY("Rate", "t", bus_job_get_number, 0, 0),
-	SD_BUS_PROPERTY("Passes", "u", bus_job_get_passes, 0, 0),
+	SD_BUS_PROPERTY("Passes", "u", bus_job_get_count, 0, 0),
+	SD_BUS_PROPERTY("Hooks", "u", bus_job_get_count, 0, 0),
+	SD_BUS_PROPERTY("HooksFailed", "u", bus_job_get_count, 0, 0),
 	SD_BUS_PROPERTY("FreezeUsec", "t", bus_job_get_number, 0, 0),
 	SD_BUS_PROPERTY("ErrorCode", "i", bus_job_get_code, 0, 0),
 	SD_BUS_PROPERTY("Error", "s", bus_job_get_text, 0, 0),

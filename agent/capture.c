@@ -10,6 +10,7 @@
 
 #include "agent/describe.h"
 #include "agent/disk.h"
+#include "agent/increment.h"
 #include "agent/output.h"
 #include "agent/pause.h"
 #include "agent/pipeline.h"
@@ -28,11 +29,6 @@
 #define FROZEN_BYTES_MIN (UINT64_C(64) << 20)
 #define FROZEN_BYTES_MAX (UINT64_C(1) << 30)
 /*
- * Above so much of nothing the frames of zeros (32 MiB for each TiB of it) are left out, and the image needs
- * ambroctl.
- */
-#define SPARSE_BYTES (UINT64_C(4) << 40)
-/*
  * A live disk is read again in whole chunks, so with chunks of the tracker's granule a random write costs a
  * quarter of what it would with those of 1 MiB, above all while frozen. The index costs about 58 bytes of
  * memory for each chunk in use, which bounds how small.
@@ -49,6 +45,7 @@ struct capture {
 	struct cancel *cancel;
 	struct disk *disk;
 	struct together *together;
+	struct increment *increment;
 	struct snapshot snapshot;
 	struct plan *plan;
 	struct manifest *manifest;
@@ -67,8 +64,11 @@ static void capture_done(struct capture *c, const struct err *why)
 	/* first of all: nothing may stay frozen while buffers are given back */
 	if (c->snapshot.ops)
 		c->snapshot.ops->end(&c->snapshot);
+	/* nobody shall wait for what is of no use any more */
+	throttle_lift(&c->output.limit, true);
 	reader_free(c->reader);
 	pipeline_free(c->pipeline);
+	increment_free(c->increment);
 	image_writer_free(c->writer);
 	output_close(&c->output);
 	manifest_free(c->manifest);
@@ -217,7 +217,9 @@ static int capture_open(struct capture *c, struct err *e)
 		return err_set(e, -EINVAL, "%s is empty: there is nothing to capture",
 			       c->disk->path);
 	}
-	return output_open(&c->output, c->request->output_fd, c->cancel, &c->status->written, e);
+	r = output_open(&c->output, c->request->output_fd, c->cancel, &c->status->written, e);
+	throttle_init(&c->output.limit, c->request->limit_write);
+	return r < 0 ? r : increment_new(c->request->parent_fd, c->cancel, &c->increment, e);
 }
 
 /* What is in use, in bytes of chunks of @size that hold some of it. */
@@ -249,6 +251,12 @@ static bool capture_one_pass(const struct capture *c)
 static uint32_t capture_chunk_size(const struct capture *c)
 {
 	const uint64_t used = capture_covered(c, 1u << LIVE_CHUNK_SHIFT);
+	const uint32_t parents = increment_chunk_size(c->increment);
+
+	if (c->request->chunk_shift)
+		return 1u << c->request->chunk_shift;
+	if (parents)
+		return parents;
 
 	if (used > LARGE_BYTES)
 		return 1u << AMBRO_CHUNK_SHIFT_MAX;
@@ -265,9 +273,11 @@ static uint64_t capture_features(const struct capture *c)
 	uint64_t free_bytes =
 		c->disk->size - MIN(c->disk->size, extent_set_total(plan_used(c->plan)));
 
+	if (increment_kind(c->increment) != INCREMENT_FULL)
+		return AMBRO_REQUIRE_RESENT | AMBRO_REQUIRE_SPARSE | AMBRO_REQUIRE_PARENT;
 	if (!capture_one_pass(c))
 		return AMBRO_REQUIRE_RESENT | AMBRO_REQUIRE_SPARSE;
-	return free_bytes > SPARSE_BYTES ? AMBRO_REQUIRE_SPARSE : 0;
+	return free_bytes > IMAGE_SPARSE_BYTES ? AMBRO_REQUIRE_SPARSE : 0;
 }
 
 static unsigned int capture_threads(const struct capture *c)
@@ -300,8 +310,10 @@ static int capture_start_pipeline(struct capture *c, uint64_t require, struct er
 		.slots = (unsigned int)(capture_frozen_bytes() / c->chunk_size),
 		.base_slots = BASE_BYTES / c->chunk_size,
 		.threads = capture_threads(c),
+		.full_speed = c->request->full_speed,
 		.level = c->request->level,
 		.in_disk_order = !(require & AMBRO_REQUIRE_RESENT),
+		.increment = c->increment,
 		.writer = c->writer,
 		.manifest = c->manifest,
 		.cancel = c->cancel,
@@ -314,6 +326,8 @@ static int capture_start_pipeline(struct capture *c, uint64_t require, struct er
 		.ignore_errors = c->request->ignore_read_errors,
 		.lost = capture_lost,
 		.lost_ctx = c,
+		.limit = c->request->limit_read,
+		.idle = !c->request->full_speed,
 		.status = c->status,
 		.cancel = c->cancel,
 	};
@@ -358,11 +372,13 @@ static int capture_begin(struct capture *c, struct err *e)
 	c->snapshot.plan = c->plan;
 	c->snapshot.reserve = capture_reserve;
 	c->snapshot.reserve_ctx = c;
-	require = capture_features(c);
 	r = describe_capture(c->disk, c->snapshot.map, c->snapshot.ops->name, c->chunk_size,
 			     &c->manifest, e);
+	if (r >= 0)
+		r = increment_choose(c->increment, &c->snapshot, c->manifest, c->status, e);
 	if (r < 0)
 		return r;
+	require = capture_features(c);
 	r = image_writer_new(&sink, c->manifest, require, &c->writer, e);
 	if (r < 0)
 		return r;
@@ -375,6 +391,8 @@ static int capture_pass(struct capture *c, const struct extent_set *ranges, bool
 {
 	int r;
 
+	reader_hurry(c->reader, c->snapshot.frozen || c->snapshot.hurry);
+	throttle_lift(&c->output.limit, c->snapshot.hurry);
 	if (c->snapshot.frozen)
 		reader_hold(c->reader);
 	r = reader_pass(c->reader, c->plan, ranges, first, e);
@@ -412,17 +430,16 @@ static int capture_check_size(const struct capture *c, struct err *e)
 
 static int capture_read(struct capture *c, struct err *e)
 {
-	const struct extent_set *ranges = plan_used(c->plan);
-	_cleanup_extents_ struct extent_set all = { 0 }, none = { 0 };
+	_cleanup_extents_ struct extent_set first = { 0 };
+	const struct extent_set *ranges;
 	int r;
 
-	/* a copy: what is in use grows while we read */
-	r = extent_set_union(ranges, &none, &all);
+	r = increment_plan(c->increment, c->plan, c->writer, &first, e);
 	if (r < 0)
-		return err_oom(e);
-	atomic_store(&c->status->total, plan_cost_of(c->plan, &all).bytes);
+		return r;
+	atomic_store(&c->status->total, plan_cost_of(c->plan, &first).bytes);
 	atomic_store(&c->status->phase, PHASE_READ);
-	r = capture_pass(c, &all, true, e);
+	r = capture_pass(c, &first, true, e);
 	while (r >= 0) {
 		c->snapshot.unread = reader_bad(c->reader);
 		r = c->snapshot.ops->next(&c->snapshot, &ranges, e);
@@ -459,7 +476,9 @@ static int capture_finish(struct capture *c, struct err *e)
 	m->freeze_us = atomic_load(&c->status->freeze_us);
 	m->read_bytes = atomic_load(&c->status->read);
 	m->duration_ms = (io_now_ns() - c->begun_ns) / 1000000;
-	r = image_writer_finish(c->writer, e);
+	r = increment_conclude(c->increment, m, e);
+	if (r >= 0)
+		r = image_writer_finish(c->writer, e);
 	if (r < 0)
 		return r;
 	atomic_store(&c->status->phase, PHASE_DONE);

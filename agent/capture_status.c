@@ -16,6 +16,17 @@ static const char *const strategy_names[] = {
 	[CAPTURE_STILL] = "still", [CAPTURE_DM] = "dm",		  [CAPTURE_KMOD] = "kmod",
 };
 
+static const char *const increment_names[] = {
+	[INCREMENT_FULL] = "full",
+	[INCREMENT_COMPARED] = "compared",
+	[INCREMENT_TRACKED] = "tracked",
+};
+
+const char *capture_increment_name(enum increment_kind k)
+{
+	return increment_names[k];
+}
+
 const char *capture_phase_name(enum capture_phase p)
 {
 	return phase_names[p];
@@ -31,6 +42,23 @@ int capture_strategy_parse(const char *text, enum capture_strategy *ret)
 	for (size_t i = 0; i < ARRAY_SIZE(strategy_names); i++) {
 		if (strcmp(text, strategy_names[i]) == 0) {
 			*ret = (enum capture_strategy)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+int hook_policy_parse(const char *text, enum hook_policy *ret)
+{
+	static const char *const names[] = {
+		[HOOKS_ABORT] = "abort",
+		[HOOKS_CONTINUE] = "continue",
+		[HOOKS_OFF] = "off",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		if (strcmp(text, names[i]) == 0) {
+			*ret = (enum hook_policy)i;
 			return 0;
 		}
 	}

@@ -404,3 +404,18 @@ bool disk_holds_fd(const struct disk *d, int fd)
 
 	return stack_file_reaches(fd, &t);
 }
+
+void disk_clip_whole(const struct disk *d, struct extent_set *set)
+{
+	uint64_t from = d->whole_offset, to = from + d->size;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < set->count; i++) {
+		uint64_t start = MAX(set->items[i].start, from);
+		uint64_t end = MIN(extent_end(&set->items[i]), to);
+
+		if (start < end)
+			set->items[kept++] = (struct extent){ start - from, end - start };
+	}
+	set->count = kept;
+}

@@ -14,6 +14,7 @@
 #include "agent/disk_mounts.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/err.h"
+#include "lib/base/extent.h"
 #include "lib/layout/layout.h"
 
 struct disk {
@@ -62,6 +63,9 @@ bool disk_hides(const struct disk *d, dev_t device);
  * Pipes and sockets never do. For "the output may not lie on the disk that is imaged".
  */
 bool disk_holds_fd(const struct disk *d, int fd);
+
+/* @set speaks of the whole disk that holds @d: cut it to @d, and count from there. Never allocates. */
+void disk_clip_whole(const struct disk *d, struct extent_set *set);
 
 /* One block device for `devices`: everything in /sys/class/block that has a size. */
 struct disk_row {

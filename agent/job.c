@@ -17,6 +17,7 @@ void job_free(struct job *j)
 		return;
 	if (!j->file)
 		close_fd(j->request.output_fd);
+	close_fd(j->request.parent_fd);
 	newfile_free(j->file);
 	cancel_done(&j->cancel);
 	free(j->request.source);
@@ -42,6 +43,7 @@ int job_new(const struct capture_request *request, struct newfile *file, struct 
 	if (!j) {
 		if (!file)
 			close_fd(request->output_fd);
+		close_fd(request->parent_fd);
 		newfile_free(file);
 		return -ENOMEM;
 	}
@@ -72,6 +74,7 @@ void job_run(struct job *j)
 	/* here and not in the loop: closing may block, and whoever reads the pipe waits for its end */
 	if (!j->file)
 		close_fd(j->request.output_fd);
+	j->request.parent_fd = close_fd(j->request.parent_fd);
 	newfile_free(j->file);
 	j->file = NULL;
 	j->request.output_fd = -EBADF;

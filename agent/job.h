@@ -39,7 +39,7 @@ struct job {
 	enum job_state state;
 	uint64_t started_ns, ended_ns; /* CLOCK_MONOTONIC */
 
-	struct capture_request request; /* source and output_fd owned here */
+	struct capture_request request; /* source, output_fd and parent_fd owned here */
 	struct newfile *file; /* behind output_fd when it is the agent's own file, or NULL */
 	struct capture_status status;
 	struct cancel cancel;
@@ -58,7 +58,7 @@ struct job {
 TAILQ_HEAD(job_list, job);
 
 /*
- * A job for @request, whose source is copied and whose output_fd is taken over (also on failure, when
+ * A job for @request, whose source is copied and whose parent_fd and output_fd are taken over (also on failure; the latter when
  * @file is NULL). With @file, which is taken over too, the output is its descriptor and it is published
  * at the end. Returns 0 or a negative errno.
  */

@@ -30,29 +30,64 @@ static bool log_to_journal(void)
 	return !strcmp(stream, mine);
 }
 
+/* The fields of one entry, each "NAME=value". */
+struct log_entry {
+	char *text[16];
+	struct iovec fields[16];
+	int count;
+};
+
+static void __attribute__((format(printf, 2, 3)))
+log_add(struct log_entry *entry, const char *format, ...)
+{
+	va_list ap;
+	int n;
+
+	va_start(ap, format);
+	n = vasprintf(&entry->text[entry->count], format, ap);
+	va_end(ap);
+	/* one that there is no memory for is left out */
+	if (n < 0)
+		return;
+	entry->fields[entry->count] = (struct iovec){ entry->text[entry->count], (size_t)n };
+	entry->count++;
+}
+
+static void log_add_fields(struct log_entry *entry, const struct log_fields *f)
+{
+	if (f->message_id)
+		log_add(entry, "MESSAGE_ID=%s", f->message_id);
+	if (f->job)
+		log_add(entry, "AMBRO_JOB=%" PRIu64, f->job);
+	if (f->source)
+		log_add(entry, "AMBRO_SOURCE=%s", f->source);
+	if (f->strategy && *f->strategy)
+		log_add(entry, "AMBRO_STRATEGY=%s", f->strategy);
+	if (f->hook)
+		log_add(entry, "AMBRO_HOOK=%s", f->hook);
+	if (f->error)
+		log_add(entry, "AMBRO_ERROR=%s", f->error);
+	if (!f->ended)
+		return;
+	log_add(entry, "AMBRO_BYTES_READ=%" PRIu64, f->read);
+	log_add(entry, "AMBRO_BYTES_WRITTEN=%" PRIu64, f->written);
+	log_add(entry, "AMBRO_FREEZE_USEC=%" PRIu64, f->freeze_us);
+	log_add(entry, "AMBRO_DURATION_MSEC=%" PRIu64, f->duration_ms);
+}
+
 static bool log_send(int priority, const struct log_fields *f, const char *text)
 {
-	char message[LOG_LINE_MAX + 8], level[24], id[64], job[48], source[LOG_LINE_MAX];
-	struct iovec fields[5];
-	int n = 0;
+	struct log_entry entry = { .count = 0 };
+	bool sent;
 
-	snprintf(message, sizeof(message), "MESSAGE=%s", text);
-	fields[n++] = (struct iovec){ message, strlen(message) };
-	snprintf(level, sizeof(level), "PRIORITY=%d", priority);
-	fields[n++] = (struct iovec){ level, strlen(level) };
-	if (f && f->message_id) {
-		snprintf(id, sizeof(id), "MESSAGE_ID=%s", f->message_id);
-		fields[n++] = (struct iovec){ id, strlen(id) };
-	}
-	if (f && f->job) {
-		snprintf(job, sizeof(job), "AMBRO_JOB=%" PRIu64, f->job);
-		fields[n++] = (struct iovec){ job, strlen(job) };
-	}
-	if (f && f->source) {
-		snprintf(source, sizeof(source), "AMBRO_SOURCE=%s", f->source);
-		fields[n++] = (struct iovec){ source, strlen(source) };
-	}
-	return sd_journal_sendv(fields, n) >= 0;
+	log_add(&entry, "MESSAGE=%s", text);
+	log_add(&entry, "PRIORITY=%d", priority);
+	if (f)
+		log_add_fields(&entry, f);
+	sent = entry.count && sd_journal_sendv(entry.fields, entry.count) >= 0;
+	while (entry.count > 0)
+		free(entry.text[--entry.count]);
+	return sent;
 }
 
 void log_message(int priority, const struct log_fields *fields, const char *format, ...)

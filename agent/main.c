@@ -16,6 +16,7 @@
 #include "agent/control.h"
 #include "agent/freeze.h"
 #include "agent/guardian.h"
+#include "agent/hook_keeper.h"
 #include "agent/leftover.h"
 #include "agent/log.h"
 #include "agent/manager.h"
@@ -132,12 +133,14 @@ static int main_passed_socket(struct err *e)
 /* What a killed agent left: first what stands still, then what stands between a disk and its users. */
 static int main_repair(struct err *e)
 {
-	int r, frozen = freeze_recover();
+	int r, frozen = freeze_recover(), hooks = hook_keeper_recover();
 
 	if (frozen < 0) {
 		log_warning("cannot put back rcu_expedited, which an earlier agent set: %s",
 			    strerrordesc_np(-frozen));
 	}
+	if (hooks > 0)
+		log_info("called %d hooks to thaw, which an earlier agent had frozen", hooks);
 	r = leftover_repair(e);
 	if (r < 0)
 		log_warning("cannot take down what an earlier agent left: %s", e->text);
@@ -181,6 +184,8 @@ int main(int argc, char **argv)
 	/* we are the process that thaws file systems when the agent cannot: nothing else matters */
 	if (argc == 2 && !strcmp(argv[1], GUARDIAN_ARGUMENT))
 		return guardian_main();
+	if (argc == HOOK_KEEPER_ARGUMENTS && !strcmp(argv[1], HOOK_KEEPER_ARGUMENT))
+		return hook_keeper_main(argv);
 	r = main_parse(argc, argv);
 	if (r >= 0)
 		return r;

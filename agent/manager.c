@@ -173,7 +173,21 @@ static void manager_log_end(const struct job *j)
 		[JOB_CANCELED] = LOG_ID_JOB_CANCELED,
 	};
 	const char *source = j->request.source ? j->request.source : "/";
-	struct log_fields f = { .message_id = ids[j->state], .job = j->id, .source = source };
+	const int strategy = atomic_load(&j->status.strategy);
+	struct log_fields f = {
+		.message_id = ids[j->state],
+		.job = j->id,
+		.source = source,
+		.strategy = strategy == CAPTURE_AUTO
+				    ? NULL
+				    : capture_strategy_name((enum capture_strategy)strategy),
+		.ended = true,
+		.read = atomic_load(&j->status.read),
+		.written = atomic_load(&j->status.written),
+		.freeze_us = atomic_load(&j->status.freeze_us),
+		.duration_ms = (j->ended_ns - j->started_ns) / 1000000,
+		.error = j->state == JOB_FAILED ? j->err.text : NULL,
+	};
 
 	if (j->state == JOB_FAILED) {
 		log_message(LOG_ERR, &f, "job %" PRIu64 ": capture of %s failed: %s", j->id, source,
@@ -234,6 +248,7 @@ int manager_start_job(struct manager *m, struct job *job)
 	if (r < 0)
 		return r;
 	j->id = m->last_job + 1;
+	j->request.job = j->id;
 	snprintf(j->name, sizeof(j->name), "%" PRIu64, j->id);
 	r = task_start(&m->tasks, manager_job_run, manager_job_done, run);
 	if (r < 0)

@@ -58,7 +58,7 @@ static int output_write(void *ctx, const void *buf, size_t len)
 	struct output *o = ctx;
 	const char *at = buf;
 
-	if (cancel_raised(o->cancel))
+	if (cancel_raised(o->cancel) || throttle_take(&o->limit, len, o->cancel) < 0)
 		return -ECANCELED;
 	if (!o->waits) {
 		int r = io_write_all(o->fd, buf, len);

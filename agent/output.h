@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "agent/throttle.h"
 #include "lib/base/cancel.h"
 #include "lib/base/err.h"
 #include "lib/image/image_writer.h"
@@ -22,6 +23,7 @@ struct output {
 	bool waits; /* a pipe or socket */
 	struct cancel *cancel;
 	atomic_uint_fast64_t *written; /* bytes, kept up to date for whoever watches; borrowed */
+	struct throttle limit;	       /* none, until the owner says otherwise */
 };
 
 /* @fd is borrowed and must outlive the output. -EBADF when it is not open for writing. */

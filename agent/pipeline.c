@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "agent/increment.h"
 #include "lib/image/codec.h"
 
 enum item_state {
@@ -67,6 +68,7 @@ static void pipeline_stop(struct pipeline *p, const struct err *e)
 	if (!p->error.code && e)
 		p->error = *e;
 	p->stopped = true;
+	increment_break(p->set.increment);
 	pthread_cond_broadcast(&p->slot_freed);
 	pthread_cond_broadcast(&p->work);
 	pthread_cond_broadcast(&p->done);
@@ -103,6 +105,22 @@ static struct item *worker_claim(struct pipeline *p)
 	return p->stopped ? NULL : item;
 }
 
+/* What the parent has too need not be sent. */
+static int worker_compare(struct pipeline *p, struct item *item, struct err *e)
+{
+	const struct pipeline_slot *slot = item->slot;
+	bool same;
+	int r;
+
+	if (!p->set.increment)
+		return 0;
+	r = increment_compare(p->set.increment, &slot->chunk, slot->plain,
+			      item->kind == CHUNK_DATA ? &item->id : NULL, &same, e);
+	if (r >= 0 && same)
+		item->kind = CHUNK_SAME;
+	return r;
+}
+
 static int worker_encode(struct pipeline *p, struct codec *codec, struct item *item, struct err *e)
 {
 	const struct pipeline_slot *slot = item->slot;
@@ -112,12 +130,14 @@ static int worker_encode(struct pipeline *p, struct codec *codec, struct item *i
 		item->kind = CHUNK_BAD;
 		return 0;
 	}
-	if (chunk_is_zero(slot->plain, slot->chunk.length)) {
-		item->kind = CHUNK_ZERO;
-		return 0;
+	item->kind = CHUNK_ZERO;
+	if (!chunk_is_zero(slot->plain, slot->chunk.length)) {
+		item->kind = CHUNK_DATA;
+		chunk_id_of(slot->plain, slot->chunk.length, &item->id);
 	}
-	item->kind = CHUNK_DATA;
-	chunk_id_of(slot->plain, slot->chunk.length, &item->id);
+	n = worker_compare(p, item, e);
+	if (n < 0 || item->kind != CHUNK_DATA)
+		return (int)n;
 	n = codec_compress(codec, slot->plain, slot->chunk.length, item->frame, p->frame_size);
 	if (n < 0)
 		return err_set_errno(e, (int)n, "cannot compress a chunk");
@@ -143,7 +163,8 @@ static void *worker_main(void *arg)
 	int r;
 
 	/* of this thread alone, on Linux; what it may not do it does at the usual priority */
-	setpriority(PRIO_PROCESS, (id_t)gettid(), WORKER_NICE);
+	if (!p->set.full_speed)
+		setpriority(PRIO_PROCESS, (id_t)gettid(), WORKER_NICE);
 	r = codec_new(p->set.level, &codec);
 	if (r < 0)
 		err_set_errno(&e, r, "cannot set up zstd");

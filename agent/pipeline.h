@@ -29,6 +29,7 @@
 #include "lib/image/image_writer.h"
 
 struct pipeline;
+struct increment;
 
 struct pipeline_slot {
 	struct plan_chunk chunk;
@@ -47,9 +48,11 @@ struct pipeline_settings {
 	unsigned int
 		base_slots; /* of these, for use at any time; the others only after pipeline_reserve() */
 	unsigned int threads;
+	bool full_speed; /* compress at the usual priority, not a lower one */
 	int level;
 	/* Without RESENT: what lies between chunks is written as free runs, so that all of the disk is. */
 	bool in_disk_order;
+	struct increment *increment;	 /* borrowed; NULL: nothing is compared */
 	struct image_writer *writer;	 /* borrowed; used by the writer thread only until finish */
 	const struct manifest *manifest; /* borrowed; the regions' lengths */
 	struct cancel *cancel;

@@ -47,6 +47,12 @@ struct read_queue_ops {
 
 struct read_queue {
 	const struct read_queue_ops *ops;
+	/*
+	 * The owner's: the I/O priority of reads that are begun from now on, as ioprio_set(2) has it; 0: the calling thread's.
+	 * It goes with each read and not with the thread, who also freezes, flushes, and has a store written: with an idle
+	 * priority these would wait behind everybody while a file system stands still.
+	 */
+	uint16_t priority;
 };
 
 struct read_queue_settings {

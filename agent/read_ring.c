@@ -36,6 +36,7 @@ static void ring_start(struct read_queue *q, unsigned int number, void *buffer, 
 	} else {
 		io_uring_prep_read(sqe, r->fd, buffer, length, offset);
 	}
+	sqe->ioprio = q->priority;
 	io_uring_sqe_set_data64(sqe, number);
 }
 

@@ -5,7 +5,10 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#include <linux/ioprio.h>
 
 #include "agent/read_queue.h"
 
@@ -19,6 +22,7 @@ struct read_job {
 	void *buffer;
 	uint32_t length;
 	uint64_t offset;
+	uint16_t priority;
 };
 
 struct read_threads {
@@ -41,6 +45,15 @@ static struct read_threads *threads_of(struct read_queue *q)
 	return (struct read_threads *)q; /* base is first */
 }
 
+/* Of this thread alone; what it may not do it does at the priority that it has. */
+static void job_priority(const struct read_job *job, uint16_t *mine)
+{
+	if (*mine == job->priority)
+		return;
+	syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, job->priority);
+	*mine = job->priority;
+}
+
 static int job_read(int fd, const struct read_job *job)
 {
 	ssize_t n;
@@ -54,6 +67,7 @@ static int job_read(int fd, const struct read_job *job)
 static void *threads_main(void *arg)
 {
 	struct read_threads *t = arg;
+	uint16_t priority = 0;
 
 	pthread_mutex_lock(&t->lock);
 	for (;;) {
@@ -68,6 +82,7 @@ static void *threads_main(void *arg)
 		t->first_job = (t->first_job + 1) % READ_QUEUE_DEPTH;
 		t->n_jobs--;
 		pthread_mutex_unlock(&t->lock);
+		job_priority(&job, &priority);
 		result = job_read(t->fd, &job);
 		pthread_mutex_lock(&t->lock);
 		t->done[t->n_done++] = (struct read_done){ job.number, result };
@@ -84,7 +99,7 @@ static void threads_start(struct read_queue *q, unsigned int number, void *buffe
 
 	pthread_mutex_lock(&t->lock);
 	t->jobs[(t->first_job + t->n_jobs++) % READ_QUEUE_DEPTH] =
-		(struct read_job){ number, buffer, length, offset };
+		(struct read_job){ number, buffer, length, offset, q->priority };
 	pthread_cond_signal(&t->work);
 	pthread_mutex_unlock(&t->lock);
 }

@@ -7,6 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <linux/ioprio.h>
+
+#include "agent/throttle.h"
 #include "lib/base/io.h"
 
 /* One read at most: a device splits larger ones anyway, and smaller ones share its queue better. */
@@ -33,6 +36,7 @@ struct reader {
 	bool lost;  /* settings.lost() said so in this pass */
 	bool ended; /* this pass has failed: what is still under way is only waited for */
 	uint64_t busy_since, busy_ns, busy_bytes;
+	struct throttle limit;
 	struct extent_set bad; /* in no order while a pass is under way, never overlapping */
 	/* between reader_hold() and reader_release(): what was taken, in the order of the stream */
 	struct pipeline_slot **held;
@@ -65,8 +69,16 @@ int reader_new(const struct reader_settings *settings, struct reader **ret, stru
 		r->free[r->n_free] = r->n_free;
 		r->n_free++;
 	}
+	throttle_init(&r->limit, settings->limit);
+	reader_hurry(r, false);
 	*ret = TAKE_PTR(r);
 	return 0;
+}
+
+void reader_hurry(struct reader *r, bool hurry)
+{
+	throttle_lift(&r->limit, hurry);
+	r->queue->priority = r->set.idle && !hurry ? IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0) : 0;
 }
 
 void reader_free(struct reader *r)
@@ -228,6 +240,23 @@ static int reader_reap(struct reader *r, bool wait, struct err *e)
 	return result;
 }
 
+/*
+ * Wait until @bytes more may be read. What is under way is waited for first: it is not begun before somebody waits, and the time
+ * that nothing is under way does not count for reader_rate(), which tells how fast it could go without a limit.
+ */
+static int reader_throttle(struct reader *r, uint32_t bytes, struct err *e)
+{
+	while (throttle_waits(&r->limit) && r->n_free < READ_QUEUE_DEPTH) {
+		int n = reader_reap(r, true, e);
+
+		if (n < 0)
+			return n;
+	}
+	return throttle_take(&r->limit, bytes, r->set.cancel) < 0
+		       ? err_set(e, -ECANCELED, "cancelled")
+		       : 0;
+}
+
 static int reader_start(struct reader *r, struct pipeline_slot *slot, uint32_t offset,
 			uint32_t length, struct err *e)
 {
@@ -236,6 +265,9 @@ static int reader_start(struct reader *r, struct pipeline_slot *slot, uint32_t o
 	unsigned int number;
 	int n;
 
+	n = reader_throttle(r, length, e);
+	if (n < 0)
+		return n;
 	while (r->n_free == 0) {
 		n = reader_reap(r, true, e);
 		if (n < 0)

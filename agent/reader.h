@@ -36,6 +36,8 @@ struct reader_settings {
 	struct capture_status *status; /* read, done, bad are kept up to date */
 	struct cancel *cancel;
 	struct read_queue *queue; /* taken over, also on failure; NULL: read_queue_new()'s */
+	uint64_t limit;		  /* bytes per second; 0: none */
+	bool idle;		  /* reads have the lowest I/O priority */
 };
 
 int reader_new(const struct reader_settings *settings, struct reader **ret, struct err *e);
@@ -48,6 +50,12 @@ DEFINE_CLEANUP(struct reader, reader_free);
  */
 int reader_pass(struct reader *r, const struct plan *plan, const struct extent_set *ranges,
 		bool first, struct err *e);
+
+/*
+ * From the next read on: as fast as it goes, without the limit and at the usual priority, because somebody waits for the end; or
+ * as the settings say. Never blocks or allocates.
+ */
+void reader_hurry(struct reader *r, bool hurry);
 
 /* Make ready for reader_hold(); call it before anything stands still. 0 or -ENOMEM. */
 int reader_reserve(struct reader *r);

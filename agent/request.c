@@ -23,6 +23,13 @@ enum request_option {
 	OPTION_OVERFLOW,
 	OPTION_TOGETHER,
 	OPTION_TOGETHER_COUNT,
+	OPTION_PARENT,
+	OPTION_CHUNK_SHIFT,
+	OPTION_HOOKS,
+	OPTION_HOOK_TIMEOUT,
+	OPTION_LIMIT_READ,
+	OPTION_LIMIT_WRITE,
+	OPTION_FULL_SPEED,
 };
 
 static const struct request_key {
@@ -39,6 +46,13 @@ static const struct request_key {
 	[OPTION_TOGETHER_COUNT] = { "together_count", 'u' },
 	[OPTION_COW_SIZE] = { "cow_size", 't' },
 	[OPTION_OVERFLOW] = { "on_overflow", 's' },
+	[OPTION_PARENT] = { "parent", 'h' },
+	[OPTION_CHUNK_SHIFT] = { "chunk_shift", 'u' },
+	[OPTION_HOOKS] = { "hooks", 's' },
+	[OPTION_HOOK_TIMEOUT] = { "hook_timeout_ms", 'u' },
+	[OPTION_LIMIT_READ] = { "limit_read", 't' },
+	[OPTION_LIMIT_WRITE] = { "limit_write", 't' },
+	[OPTION_FULL_SPEED] = { "full_speed", 'b' },
 };
 
 /* Whatever a basic D-Bus type may be read into. */
@@ -48,7 +62,68 @@ union request_value {
 	uint32_t u;
 	uint64_t t;
 	int b;
+	int h;
 };
+
+/* What the image is to fit to. */
+static int request_set_repository(struct capture_request *req, enum request_option o,
+				  const union request_value *v, struct err *e)
+{
+	switch (o) {
+	case OPTION_PARENT:
+		req->parent_fd = v->h;
+		return 0;
+	case OPTION_CHUNK_SHIFT:
+		if (v->u < AMBRO_CHUNK_SHIFT_MIN || v->u > AMBRO_CHUNK_SHIFT_MAX) {
+			return err_set(e, -EINVAL, "chunk_shift %u is not within %d … %d", v->u,
+				       AMBRO_CHUNK_SHIFT_MIN, AMBRO_CHUNK_SHIFT_MAX);
+		}
+		req->chunk_shift = v->u;
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}
+
+static int request_set_limit(const char *name, uint64_t rate, uint64_t *ret, struct err *e)
+{
+	if (rate < REQUEST_LIMIT_MIN || rate > INT64_MAX) {
+		return err_set(e, -EINVAL, "%s %" PRIu64 " is less than %u bytes per second", name,
+			       rate, REQUEST_LIMIT_MIN);
+	}
+	*ret = rate;
+	return 0;
+}
+
+/* How it gets on with the rest of the server. */
+static int request_set_manners(struct capture_request *req, enum request_option o,
+			       const union request_value *v, struct err *e)
+{
+	switch (o) {
+	case OPTION_HOOKS:
+		if (hook_policy_parse(v->s, &req->hooks) < 0) {
+			return err_set(e, -EINVAL, "hooks %.64s is not abort, continue or off",
+				       v->s);
+		}
+		return 0;
+	case OPTION_HOOK_TIMEOUT:
+		if (v->u < REQUEST_HOOK_MS_MIN || v->u > REQUEST_HOOK_MS_MAX) {
+			return err_set(e, -EINVAL, "hook_timeout_ms %u is not within %u … %u", v->u,
+				       REQUEST_HOOK_MS_MIN, REQUEST_HOOK_MS_MAX);
+		}
+		req->hook_timeout_ms = v->u;
+		return 0;
+	case OPTION_LIMIT_READ:
+		return request_set_limit("limit_read", v->t, &req->limit_read, e);
+	case OPTION_LIMIT_WRITE:
+		return request_set_limit("limit_write", v->t, &req->limit_write, e);
+	case OPTION_FULL_SPEED:
+		req->full_speed = v->b;
+		return 0;
+	default:
+		return request_set_repository(req, o, v, e);
+	}
+}
 
 /* What only snapshots have. */
 static int request_set_snapshot(struct capture_request *req, enum request_option o,
@@ -89,7 +164,7 @@ static int request_set_snapshot(struct capture_request *req, enum request_option
 		}
 		return 0;
 	default:
-		return -EINVAL;
+		return request_set_manners(req, o, v, e);
 	}
 }
 
@@ -202,6 +277,8 @@ int request_read(sd_bus_message *m, struct capture_request *ret, struct err *e)
 		.strategy = CAPTURE_AUTO,
 		.level = CODEC_LEVEL_DEFAULT,
 		.max_freeze_ms = CAPTURE_MAX_FREEZE_MS_DEFAULT,
+		.hook_timeout_ms = CAPTURE_HOOK_TIMEOUT_MS_DEFAULT,
+		.parent_fd = -EBADF,
 		.output_fd = -EBADF,
 	};
 	const char *source;

@@ -20,9 +20,13 @@
 /* Of `together`; the agent puts the user before it. */
 #define REQUEST_TOGETHER_NAME_MAX 32u
 #define REQUEST_COW_SIZE_MIN	  (8u << 20)
+#define REQUEST_HOOK_MS_MIN	  100u
+#define REQUEST_HOOK_MS_MAX	  600000u
+/* Bytes per second: below, the image is older than what it is good for before it is complete. */
+#define REQUEST_LIMIT_MIN (64u << 10)
 
 /*
- * Read `s a{sv}` (source, options) from @m. ret->source and ret->cow belong to the message; output_fd is left -EBADF. -EINVAL
+ * Read `s a{sv}` (source, options) from @m. ret->source, ret->cow and ret->parent_fd belong to the message; output_fd is left -EBADF. -EINVAL
  * with words for an unknown option, one given twice, a wrong type or value.
  */
 int request_read(sd_bus_message *m, struct capture_request *ret, struct err *e);

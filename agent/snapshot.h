@@ -80,10 +80,23 @@ struct snapshot {
 	/* set by the provider */
 	struct usedmap *map;
 	bool frozen;
+	bool hurry; /* hooks are frozen: read without a limit and at the usual priority */
 	const char *guarantee; /* once next() has returned 0 */
 	uint64_t instant_ns;   /* CLOCK_REALTIME */
+	/*
+	 * NULL: nothing tracks the disk. The provider's, from begin() to end(); begin() has opened an era of it. Once next()
+	 * has returned 0, whatever the image does not show is or will be marked with `era` or a later one (I1 of increment.c).
+	 */
+	struct tracker *tracker;
+	uint32_t era; /* 0: not known */
 	void *state;
 };
+
+/*
+ * For a provider that can do without: track the disk, if that is possible, and open an era. Sets tracker and era; the caller
+ * frees the former.
+ */
+void snapshot_track(struct snapshot *s);
 
 /*
  * Go on as precopy where another provider ended: what was read shows one instant, era @era of @t (taken over) was opened before

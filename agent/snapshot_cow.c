@@ -20,7 +20,7 @@
  *
  * Order of begin():  1 claim the disk  2 track, open era  3 the device below
  *                    4 the store, and its device  5 load the snapshot  6 load the origin, make resumes ready
- *                    7 flush  8 freeze  9 resume the snapshot  10 the origin takes over  11 thaw, check K2
+ *                    7 hooks, flush  8 freeze  9 resume the snapshot  10 the origin takes over  11 thaw, hooks, check K2
  *                    12 the view, the map
  *          of end(): 13 off  14 view, snapshot  15 the store's device  16 origin, device below
  *                    17 the store  18 the claim
@@ -61,7 +61,10 @@ static int shot_track(struct snapshot *s, struct shot *k, struct err *e)
 			    e ? e->text : "");
 		return 0;
 	}
-	return tracker_open_era(k->tracker, &k->era, e);
+	r = tracker_open_era(k->tracker, &k->era, e);
+	s->tracker = k->tracker;
+	s->era = k->era;
+	return r;
 }
 
 static int shot_claim(struct shot *k, struct err *e)
@@ -158,11 +161,10 @@ static void shot_promise(struct snapshot *const *all, unsigned int count, const 
  * One attempt for all of @members (snapshots), which are ready. -EAGAIN: it came to nothing, @e says why; what was switched
  * on is of no use.
  */
-static int shot_take(void *const *members, unsigned int count, struct err *e)
+static int shot_take_held(struct snapshot *const *all, unsigned int count, struct stand *st,
+			  struct err *e)
 {
-	struct snapshot *const *all = (struct snapshot *const *)members;
 	struct snapshot *lead = all[0];
-	struct stand *st = &((struct shot *)lead->state)->stand;
 	int switched, r;
 
 	r = stand_arm(all, count, st, e);
@@ -175,6 +177,11 @@ static int shot_take(void *const *members, unsigned int count, struct err *e)
 	r = stand_begin(lead, st, e);
 	if (r < 0)
 		return r == -ETIME || r == -EPIPE ? -EAGAIN : r;
+	r = stand_held(st, e);
+	if (r < 0) {
+		stand_thaw(lead, st, NULL);
+		return r;
+	}
 	switched = shot_switch_all(all, count);
 	shot_promise(all, count, st);
 	r = stand_thaw(lead, st, switched < 0 ? NULL : e);
@@ -191,6 +198,20 @@ static int shot_take(void *const *members, unsigned int count, struct err *e)
 		return -EAGAIN;
 	together_over(lead->together);
 	return 0;
+}
+
+/* The same, with the hooks around it. */
+static int shot_take(void *const *members, unsigned int count, struct err *e)
+{
+	struct snapshot *const *all = (struct snapshot *const *)members;
+	struct stand *st = &((struct shot *)all[0]->state)->stand;
+	int r;
+
+	r = stand_hold(all, count, st, e);
+	if (r >= 0)
+		r = shot_take_held(all, count, st, e);
+	stand_release(st);
+	return r;
 }
 
 /* ---- step 12 ------------------------------------------------------------------------------------ */
@@ -333,6 +354,7 @@ static void shot_end(struct snapshot *s)
 	if (!k)
 		return;
 	stand_disarm(&k->stand);
+	stand_release(&k->stand);
 	s->fd = s->disk->fd;
 	/* without the claim nothing was made */
 	if (k->claim_fd >= 0 && shot_down(k, &e) < 0) {
@@ -341,6 +363,7 @@ static void shot_end(struct snapshot *s)
 			    s->disk->path, e.text);
 	}
 	tracker_free(k->tracker);
+	s->tracker = NULL;
 	close_fd(k->mapper_fd);
 	close_fd(k->claim_fd);
 	free(k);

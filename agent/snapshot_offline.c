@@ -27,6 +27,7 @@ static void offline_end(struct snapshot *s)
 
 	if (!o)
 		return;
+	tracker_free(TAKE_PTR(s->tracker));
 	close_fd(o->exclusive_fd);
 	free(o);
 	s->state = NULL;
@@ -64,6 +65,7 @@ static int offline_begin(struct snapshot *s, struct err *e)
 	r = offline_hold(s, o, e);
 	if (r < 0)
 		return r;
+	snapshot_track(s);
 	s->instant_ns = io_realtime_ns();
 	r = usedmap_make(s->disk, USEDMAP_IDLE, &s->map, e);
 	if (r >= 0)

@@ -18,8 +18,8 @@
  *
  * Order of begin():  1 track  2 open era  3 freeze, thaw  4 map, open era
  *          of next(): 5 flush  6 open era, scan  then either hand out, or
- *                     7 make memory ready, flush  8 freeze  9 open era, scan  hand out
- *                     10 (all is read) scan  11 thaw  12 check S3
+ *                     7 run hooks, back to 5  8 make memory ready, flush, freeze  9 open era, scan  hand out
+ *                     10 (all is read) scan  11 thaw, run hooks  12 check S3
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -57,6 +57,7 @@ struct precopy {
 	uint64_t least; /* bytes of the smallest pass so far: against the last one, ups and downs would never end */
 	uint64_t reserved; /* chunks */
 	unsigned int stalled;
+	bool held; /* the hooks of this attempt were asked */
 };
 
 static void precopy_end(struct snapshot *s)
@@ -68,7 +69,9 @@ static void precopy_end(struct snapshot *s)
 	if (s->frozen)
 		stand_thaw(s, &p->stand, NULL);
 	stand_disarm(&p->stand);
+	stand_release(&p->stand);
 	tracker_free(p->tracker);
+	s->tracker = NULL;
 	extent_set_done(&p->dirty);
 	extent_set_done(&p->late);
 	extent_set_done(&p->unread);
@@ -95,6 +98,7 @@ static int precopy_track(struct snapshot *s, struct err *e)
 	int r;
 
 	r = tracker_open_sure(s->disk->whole, &p->tracker, e);
+	s->tracker = p->tracker;
 	return r < 0 ? r : precopy_check_doubt(s, e);
 }
 
@@ -144,22 +148,6 @@ static int precopy_begin(struct snapshot *s, struct err *e)
 	return r;
 }
 
-/* The tracker speaks of the whole disk; the source may be a partition of it. Never allocates. */
-static void precopy_to_source(const struct disk *d, struct extent_set *set)
-{
-	uint64_t from = d->whole_offset, to = from + d->size;
-	size_t kept = 0;
-
-	for (size_t i = 0; i < set->count; i++) {
-		uint64_t start = MAX(set->items[i].start, from);
-		uint64_t end = MIN(extent_end(&set->items[i]), to);
-
-		if (start < end)
-			set->items[kept++] = (struct extent){ start - from, end - start };
-	}
-	set->count = kept;
-}
-
 /*
  * Steps 6 and 9: open an era, and find what was written since `since`. Where file systems stand still, -ENOBUFS:
  * there is more than precopy_make_room() has made room for.
@@ -177,7 +165,7 @@ static int precopy_look(struct snapshot *s, bool frozen, uint32_t *ret_era, stru
 		   : tracker_scan(p->tracker, p->since, &p->dirty);
 	if (r < 0)
 		return r == -ENOBUFS ? r : err_oom(e);
-	precopy_to_source(s->disk, &p->dirty);
+	disk_clip_whole(s->disk, &p->dirty);
 	p->cost = plan_cost_of(s->plan, &p->dirty);
 	atomic_store(&s->status->dirty, p->cost.bytes);
 	return 0;
@@ -275,7 +263,26 @@ static int precopy_make_room(struct precopy *p, struct err *e)
 	return 0;
 }
 
-/* Step 7. */
+/*
+ * Step 7. 1: the hooks are frozen. What they had written is to be read too, in another pass, and takes no attempt for it: they
+ * write no more. 0: there are none.
+ */
+static int precopy_hold(struct snapshot *s, struct err *e)
+{
+	struct precopy *p = s->state;
+	int r;
+
+	p->held = true;
+	r = stand_hold(&s, 1, &p->stand, e);
+	if (r <= 0)
+		return r;
+	s->hurry = true;
+	p->stalled = 0;
+	p->least = UINT64_MAX;
+	return 1;
+}
+
+/* Step 8. */
 static int precopy_make_ready(struct snapshot *s, struct err *e)
 {
 	struct precopy *p = s->state;
@@ -291,7 +298,7 @@ static int precopy_make_ready(struct snapshot *s, struct err *e)
 }
 
 /*
- * Steps 7 to 9. Returns 1 with the last ranges, with s->frozen set; -EAGAIN: nothing stands still, this attempt
+ * Steps 8 and 9. Returns 1 with the last ranges, with s->frozen set; -EAGAIN: nothing stands still, this attempt
  * came to nothing.
  */
 static int precopy_freeze(struct snapshot *s, const struct extent_set **ret, struct err *e)
@@ -309,6 +316,11 @@ static int precopy_freeze(struct snapshot *s, const struct extent_set **ret, str
 		return r == -ETIME || r == -EPIPE ? -EAGAIN : r;
 	s->instant_ns = io_realtime_ns();
 	pause_at("frozen");
+	r = stand_held(&p->stand, e);
+	if (r < 0) {
+		stand_thaw(s, &p->stand, NULL);
+		return r;
+	}
 	r = precopy_look(s, true, &era, e);
 	if (r >= 0 && p->cost.chunks > p->reserved)
 		r = -ENOBUFS;
@@ -340,6 +352,7 @@ static int precopy_rest(struct snapshot *s, struct err *e)
 	/* what was written in this time will take a pass, and that is not for lack of progress */
 	p->stalled = 0;
 	p->least = UINT64_MAX;
+	p->held = s->hurry = false;
 	return stand_rest(s, &p->stand, e);
 }
 
@@ -353,7 +366,7 @@ static bool precopy_touched(struct snapshot *s, uint32_t era)
 	p->late.count = 0;
 	if (tracker_scan_fixed(p->tracker, era, &p->late) < 0)
 		return true;
-	precopy_to_source(s->disk, &p->late);
+	disk_clip_whole(s->disk, &p->late);
 	return plan_next(s->plan, &p->late, &at, &chunk);
 }
 
@@ -370,6 +383,7 @@ static int precopy_conclude(struct snapshot *s, struct err *e)
 	s->frozen = false;
 	r = stand_thaw(s, &p->stand, e);
 	stand_disarm(&p->stand);
+	stand_release(&p->stand);
 	pause_at("thawed");
 	if (r < 0)
 		return -EAGAIN;
@@ -396,6 +410,7 @@ static int precopy_conclude(struct snapshot *s, struct err *e)
 		return -EAGAIN;
 	}
 	s->guarantee = precopy_hidden_mounts(s) ? "crash-consistent" : guarantee;
+	s->era = p->era_frozen;
 	return 0;
 }
 
@@ -417,7 +432,9 @@ static int precopy_advance(struct snapshot *s, const struct extent_set **ret, st
 	uint32_t era;
 	int r;
 
-	r = stand_arm(&s, 1, &p->stand, e);
+	r = stand_held(&p->stand, e);
+	if (r >= 0)
+		r = stand_arm(&s, 1, &p->stand, e);
 	if (r >= 0)
 		r = freeze_sync(p->stand.freeze, e);
 	if (r >= 0)
@@ -430,6 +447,9 @@ static int precopy_advance(struct snapshot *s, const struct extent_set **ret, st
 		return precopy_hand_out_unread(s, era, ret, e);
 	switch (precopy_choose(s, p)) {
 	case CHOICE_FREEZE:
+		r = p->held ? 0 : precopy_hold(s, e);
+		if (r != 0)
+			return r < 0 ? r : precopy_advance(s, ret, e);
 		return precopy_freeze(s, ret, e);
 	case CHOICE_REST:
 		precopy_too_slow(s, e);
@@ -475,7 +495,7 @@ int snapshot_go_on_as_precopy(struct snapshot *s, struct tracker *t, uint32_t er
 		close_fd(fd);
 		return err_oom(e);
 	}
-	p->tracker = t;
+	p->tracker = s->tracker = t;
 	p->since = p->quiet = era;
 	p->fd = fd;
 	s->state = p;

@@ -106,6 +106,7 @@ static int still_begin(struct snapshot *s, struct err *e)
 	if (!c)
 		return err_oom(e);
 	s->state = c;
+	snapshot_track(s);
 	r = still_look(s, c, e);
 	if (r < 0)
 		return r;
@@ -141,6 +142,7 @@ static int still_next(struct snapshot *s, const struct extent_set **ret, struct 
 
 static void still_end(struct snapshot *s)
 {
+	tracker_free(TAKE_PTR(s->tracker));
 	free(s->state);
 	s->state = NULL;
 }

@@ -92,6 +92,36 @@ void stand_disarm(struct stand *st)
 	st->count = 0;
 }
 
+int stand_hold(struct snapshot *const *all, unsigned int n, struct stand *st, struct err *e)
+{
+	int r;
+
+	if (st->hooks || !hooks_wanted(all, n))
+		return 0;
+	/* what is to be flushed is flushed before a database waits for it, and with whatever is mounted now */
+	r = stand_arm(all, n, st, e);
+	if (r >= 0)
+		r = freeze_sync(st->freeze, e);
+	stand_disarm(st);
+	if (r >= 0)
+		r = hooks_freeze(all, n, &st->hooks, e);
+	return r < 0 ? r : 1;
+}
+
+int stand_held(const struct stand *st, struct err *e)
+{
+	if (hooks_held(st->hooks))
+		return 0;
+	return err_set(e, -EAGAIN,
+		       "the hooks' time was over before the file systems stood still; "
+		       "--hook-timeout allows more");
+}
+
+void stand_release(struct stand *st)
+{
+	hooks_thaw(TAKE_PTR(st->hooks));
+}
+
 static void stand_note(struct snapshot *s, struct stand *st)
 {
 	uint64_t us = freeze_duration_ns(st->freeze) / 1000;
@@ -143,6 +173,7 @@ int stand_rest(struct snapshot *s, struct stand *st, struct err *e)
 	uint64_t rest = MAX(REST_NS << st->attempts, st->stood_ns * STAND_REST_TIMES);
 
 	stand_disarm(st);
+	stand_release(st);
 	if (++st->attempts >= STAND_ATTEMPTS_MAX)
 		return err_prefix(e, "gave up after %u attempts to freeze", st->attempts);
 	return stand_wait(s, rest, e);

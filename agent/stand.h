@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "agent/freeze.h"
+#include "agent/hooks.h"
 #include "agent/snapshot.h"
 #include "agent/tracker.h"
 
@@ -24,6 +25,7 @@ struct stand {
 	size_t count;
 	uint64_t stood_ns; /* the last freeze */
 	unsigned int attempts;
+	struct hooks *hooks; /* frozen, or NULL */
 };
 
 /*
@@ -33,6 +35,15 @@ struct stand {
 int stand_arm(struct snapshot *const *all, unsigned int n, struct stand *st, struct err *e);
 /* Let go of them; thaws if need be. Accepts one that was never armed. */
 void stand_disarm(struct stand *st);
+/*
+ * Flush all the @n disks and run the hooks that are to be run before they are frozen. 1: the hooks are frozen, and nothing is armed;
+ * 0: there are none, and nothing was done; or as hooks_freeze(). Blocks as long as they take.
+ */
+int stand_hold(struct snapshot *const *all, unsigned int n, struct stand *st, struct err *e);
+/* Are the hooks frozen still (also if there are none)? Else -EAGAIN, with words. Never blocks. */
+int stand_held(const struct stand *st, struct err *e);
+/* Run the hooks that are to be run after a thaw, if any were run before. */
+void stand_release(struct stand *st);
 /* Freeze. -EBUSY only when somebody else's freeze lasted ten seconds. -ECANCELED. As freeze_begin() else. */
 int stand_begin(struct snapshot *s, struct stand *st, struct err *e);
 /* As freeze_thaw(). Every thaw goes through here, so that no freeze is left out of the status. */

@@ -35,6 +35,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -42,9 +43,9 @@
 #include <bpf/libbpf.h>
 
 #include "agent/bpffs.h"
-#include "agent/eras.h"
-#include "agent/grace.h"
+#include "agent/log.h"
 #include "agent/track_identity.h"
+#include "agent/tracker_state.h"
 #include "ebpf/track.h"
 
 #include "track.skel.h"
@@ -52,18 +53,6 @@
 _Static_assert(ERAS_PAGE == TRACK_PAGE_ERAS, "a page of eras is an entry of the map");
 
 DEFINE_CLEANUP(struct track, track__destroy);
-
-struct tracker {
-	dev_t disk;
-	bool resumed;
-	struct track_control *control; /* both shared with the programs and with other processes */
-	struct track_report *report;
-	struct eras eras;
-	size_t eras_bytes;	/* of the mapping */
-	int links[TRACK_HOOKS]; /* -1: not for this kind of disk */
-	int programs[TRACK_HOOKS];
-	struct grace grace;
-};
 
 static const struct {
 	const char *program;
@@ -168,7 +157,7 @@ static void *pin_map(dev_t disk, const char *name, uint32_t value_size, uint32_t
 	return p == MAP_FAILED ? NULL : p;
 }
 
-static int program_info(int fd, struct bpf_prog_info *ret)
+int tracker_program_info(int fd, struct bpf_prog_info *ret)
 {
 	__u32 len = sizeof(*ret);
 
@@ -279,6 +268,8 @@ static int skel_load(struct track *skel, const struct track_identity *id, struct
 	c->magic = TRACK_MAGIC;
 	c->version = TRACK_VERSION;
 	memcpy(c->boot_id, id->boot_id, sizeof(c->boot_id));
+	if (getrandom(c->id, sizeof(c->id), 0) != sizeof(c->id))
+		return err_set_errno(e, -errno, "no random numbers");
 	c->disk = id->disk;
 	c->granule_shift = TRACKER_GRANULE_SHIFT;
 	c->disk_sequence = id->sequence;
@@ -308,7 +299,7 @@ static int skel_attach(struct track *skel, dev_t disk, int hook, struct err *e)
 	pin_path(disk, tracker_hooks[hook].pin, path, sizeof(path));
 	r = bpf_link__pin(link, path);
 	if (r == 0)
-		r = program_info(bpf_program__fd(program), &info);
+		r = tracker_program_info(bpf_program__fd(program), &info);
 	if (r < 0)
 		r = bpf_fail(e, r, "cannot pin a tracking program");
 	if (r == 0) {
@@ -436,10 +427,12 @@ int tracker_open(dev_t disk, struct tracker **ret, struct err *e)
 
 int tracker_open_sure(dev_t disk, struct tracker **ret, struct err *e)
 {
+	struct err why = { 0 };
 	int r = tracker_open(disk, ret, e);
 
-	if (r < 0 || !tracker_doubt(*ret, NULL))
+	if (r < 0 || !tracker_doubt(*ret, &why))
 		return r;
+	log_warning("%s; it is started anew", why.text);
 	tracker_free(TAKE_PTR(*ret));
 	r = tracker_remove(disk, e);
 	return r < 0 ? r : tracker_open(disk, ret, e);
@@ -560,60 +553,12 @@ bool tracker_resumed(const struct tracker *t)
 	return t->resumed;
 }
 
-/* ---- doubt ---- */
-
-static const char *const reason_words[TRACK_REASONS] = {
-	[TRACK_BEYOND_END] = "something was written behind the end that it had",
-	[TRACK_PASSTHROUGH] = "a passthrough command sent data to it",
-	[TRACK_STRANGE_OP] =
-		"it got a zone command or an operation that this version does not know",
-	[TRACK_INFLIGHT_FULL] = "too many writes were in flight to follow them all",
-	[TRACK_LOST_COMPLETION] = "the completion of a write was not seen",
-	[TRACK_LONG_CHAIN] = "a discard had more ranges than can be followed",
-	[TRACK_UNMARKED] = "a written range could not be marked",
-	[TRACK_MISSED_EVENTS] = "the kernel skipped a tracking program",
-	[TRACK_RESIZED] = "its size changed",
-	[TRACK_REPLACED] = "another disk or medium stands under its number",
-	[TRACK_DAX] = "it can be mapped directly (DAX), which bypasses the block layer",
-	[TRACK_RETARGETS] = "it passes requests on so that their completion cannot be seen",
-};
-
-static bool programs_missed(const struct tracker *t)
+const uint8_t *tracker_id(const struct tracker *t)
 {
-	struct bpf_prog_info info;
-
-	for (int i = 0; i < TRACK_HOOKS; i++) {
-		if (t->programs[i] >= 0 && (program_info(t->programs[i], &info) < 0 ||
-					    info.recursion_misses != t->control->misses[i]))
-			return true;
-	}
-	return false;
+	return t->control->id;
 }
 
-static void tracker_examine(struct tracker *t)
+const uint8_t *tracker_boot_id(const struct tracker *t)
 {
-	enum track_reason changed = track_disk_changed(t->disk, t->control);
-	uint64_t *doubt = (uint64_t *)t->control->doubt;
-
-	if (programs_missed(t))
-		doubt[TRACK_MISSED_EVENTS] = 1;
-	if (changed != TRACK_REASONS)
-		doubt[changed] = 1;
-	if (track_disk_is_dax(t->disk))
-		doubt[TRACK_DAX] = 1;
-	if (track_disk_retargets(t->disk))
-		doubt[TRACK_RETARGETS] = 1;
-}
-
-bool tracker_doubt(struct tracker *t, struct err *ret_why)
-{
-	tracker_examine(t);
-	for (int i = 0; i < TRACK_REASONS; i++) {
-		if (!t->control->doubt[i] && !t->report->doubt[i])
-			continue;
-		err_set(ret_why, -ESTALE, "tracking of disk %u:%u is broken: %s", major(t->disk),
-			minor(t->disk), reason_words[i]);
-		return true;
-	}
-	return false;
+	return t->control->boot_id;
 }

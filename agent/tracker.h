@@ -81,6 +81,12 @@ int tracker_scan_fixed(const struct tracker *t, uint32_t since, struct extent_se
  */
 bool tracker_touched(const struct tracker *t, uint32_t since, uint64_t start, uint64_t length);
 
+/* Of this tracker and no other, for as long as it is pinned. 16 bytes each, owned by the tracker. */
+const uint8_t *tracker_id(const struct tracker *t);
+const uint8_t *tracker_boot_id(const struct tracker *t);
+
+/* A write was found that it had not marked: raise doubt, for everyone who uses it, for ever. */
+void tracker_distrust(struct tracker *t);
 /* Can "unchanged" be believed? Fills @ret_why (may be NULL) when not. Cheap; call it at every scan. */
 bool tracker_doubt(struct tracker *t, struct err *ret_why);
 uint64_t tracker_size(const struct tracker *t); /* of the disk, bytes */

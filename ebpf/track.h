@@ -12,7 +12,7 @@
 #include <linux/types.h>
 
 #define TRACK_MAGIC   0x6b727441 /* "Atrk" */
-#define TRACK_VERSION 2
+#define TRACK_VERSION 3
 
 /*
  * Eras per entry of the array map: a map's values are rounded up to 8 bytes, so they come in pages.
@@ -45,6 +45,7 @@ enum track_reason {
 	TRACK_REPLACED,	 /* another disk under the same number */
 	TRACK_DAX,	 /* stores reach the medium without any bio */
 	TRACK_RETARGETS, /* the disk passes bios on as they are: their completion is not seen */
+	TRACK_UNSEEN,	 /* something had changed on the disk that no mark tells of */
 	TRACK_REASONS,
 };
 
@@ -52,7 +53,8 @@ struct track_control {
 	__u32 magic;
 	__u32 version;
 	__u8 boot_id[16];
-	__u32 disk; /* as the kernel writes it: major << 20 | minor */
+	__u8 id[16]; /* random: of this tracker, and of none before or after it */
+	__u32 disk;  /* as the kernel writes it: major << 20 | minor */
 	__u32 granule_shift;
 	__u64 disk_sequence; /* 0 before Linux 5.15 */
 	__u64 size;	     /* of the disk, bytes */

@@ -76,7 +76,11 @@ struct chunk_id {
 #define AMBRO_REQUIRE_RESENT \
 	UINT64_C(1) /* a later CHUNK or RUN replaces an earlier one at its place */
 #define AMBRO_REQUIRE_SPARSE UINT64_C(2) /* RUN records carry no zstd frames */
-#define AMBRO_REQUIRE_KNOWN  (AMBRO_REQUIRE_RESENT | AMBRO_REQUIRE_SPARSE)
+/* CHUNK_SAME occurs: an increment, complete only beside the image that its manifest names as "parent" */
+#define AMBRO_REQUIRE_PARENT UINT64_C(4)
+/* what an image that is complete in its own file may need */
+#define AMBRO_REQUIRE_WHOLE (AMBRO_REQUIRE_RESENT | AMBRO_REQUIRE_SPARSE)
+#define AMBRO_REQUIRE_KNOWN (AMBRO_REQUIRE_WHOLE | AMBRO_REQUIRE_PARENT)
 
 /* The first record. */
 struct ambro_header {
@@ -125,6 +129,8 @@ enum chunk_state {
 	CHUNK_DATA = 2,
 	/* could not be read at all; reads as zeros, the manifest's "bad" names the bytes */
 	CHUNK_BAD = 3,
+	/* as in the parent image; only in images with AMBRO_REQUIRE_PARENT */
+	CHUNK_SAME = 4,
 };
 
 /* A run of chunks without data, and the zstd frames of RLE blocks that give its zeros. */

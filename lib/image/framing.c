@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/base/io.h"
 #include "lib/image/codec.h"
 #include "lib/image/record.h"
 
@@ -39,23 +38,14 @@ static int walk_bad(const struct walk *w, struct err *e, const char *what)
 		       what, w->frame, w->offset);
 }
 
-static int walk_pread(const struct walk *w, void *buf, size_t len, uint64_t offset, struct err *e)
-{
-	int r = io_pread_all(w->f->fd, buf, len, offset);
-
-	if (r == -ENODATA)
-		return walk_bad(w, e, "the image ends too early");
-	return r < 0 ? err_set_errno(e, r, "cannot read the image at byte %" PRIu64, offset) : 0;
-}
-
 static int walk_read(struct walk *w, void *buf, size_t len, uint64_t offset, struct err *e)
 {
 	if (len > sizeof(w->window) || offset > w->f->table_offset ||
 	    len > w->f->table_offset - offset)
-		return walk_pread(w, buf, len, offset, e);
+		return image_io_read(w->f->io, buf, len, offset, e);
 	if (offset < w->window_at || offset + len > w->window_at + w->window_len) {
 		size_t n = MIN(sizeof(w->window), w->f->table_offset - offset);
-		int r = walk_pread(w, w->window, n, offset, e);
+		int r = image_io_read(w->f->io, w->window, n, offset, e);
 
 		w->window_len = r < 0 ? 0 : n;
 		w->window_at = offset;
@@ -80,6 +70,20 @@ static int walk_buffer(struct walk *w, size_t len, struct err *e)
 	return 0;
 }
 
+static bool run_state_may_be(uint8_t state, uint64_t require)
+{
+	switch (state) {
+	case CHUNK_FREE:
+	case CHUNK_ZERO:
+	case CHUNK_BAD:
+		return true;
+	case CHUNK_SAME:
+		return require & AMBRO_REQUIRE_PARENT;
+	default:
+		return false;
+	}
+}
+
 static int walk_record(struct walk *w, const struct record_head *h, const uint8_t *body,
 		       struct err *e)
 {
@@ -95,6 +99,8 @@ static int walk_record(struct walk *w, const struct record_head *h, const uint8_
 	}
 	if (h->record.type == AMBRO_RECORD_RUN && record_body_len(h) == sizeof(run)) {
 		memcpy(&run, body, sizeof(run));
+		if (!run_state_may_be(run.state, w->f->require))
+			return walk_bad(w, e, "a RUN has a state that it cannot have");
 		w->run_frames = le64_get(run.frames_len);
 		w->run_plain = w->run_frames ? le64_get(run.plain_len) : 0;
 	}

@@ -13,9 +13,10 @@
 #include "lib/base/cancel.h"
 #include "lib/base/err.h"
 #include "lib/image/image_index.h"
+#include "lib/image/image_io.h"
 
 struct framing {
-	int fd;
+	const struct image_io *io;
 	uint64_t table_offset; /* of the seek table's skippable frame; all frames end here */
 	uint64_t frames;       /* entries in it */
 	uint64_t require;      /* AMBRO_REQUIRE_* */

@@ -227,8 +227,9 @@ static int group_place(const struct group *g, const struct chunk_id *id, struct 
 
 	if (!l)
 		return -ENOENT;
-	*ret = (struct image_place){ le64_get(l->offset), le32_get(l->frame_len),
-				     le32_get(l->plain_len) };
+	*ret = (struct image_place){ .offset = le64_get(l->offset),
+				     .frame_len = le32_get(l->frame_len),
+				     .plain_len = le32_get(l->plain_len) };
 	return 0;
 }
 

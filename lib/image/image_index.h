@@ -21,10 +21,12 @@ struct image_span {
 	uint64_t length;
 };
 
+/* Where the frame of a chunk or a page is. */
 struct image_place {
 	uint64_t offset;
 	uint32_t frame_len;
 	uint32_t plain_len;
+	uint32_t container; /* which of many files or packs; here always 0 */
 };
 
 struct image_index;

@@ -99,6 +99,15 @@ int image_log_page(struct image_log *log, const struct ambro_location *page)
 	return 0;
 }
 
+uint64_t image_log_count(const struct image_log *log, enum chunk_state state)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < log->n_regions; i++)
+		n += tree_count(log->regions[i].tree, state);
+	return n;
+}
+
 int image_log_mark_dead(struct image_log *log)
 {
 	_cleanup_free_ uint64_t *first_bit = calloc(log->n_regions, sizeof(*first_bit));

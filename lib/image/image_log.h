@@ -51,6 +51,9 @@ int image_log_chunk(struct image_log *log, uint32_t region, uint64_t index, uint
 int image_log_run(struct image_log *log, uint32_t region, uint64_t index, uint64_t count);
 int image_log_page(struct image_log *log, const struct ambro_location *page);
 
+/* How many chunks of all regions have @state now. */
+uint64_t image_log_count(const struct image_log *log, enum chunk_state state);
+
 /* Find the chunks that a later chunk or run has replaced: they are left out of the INDEX. 0 or -ENOMEM. */
 int image_log_mark_dead(struct image_log *log);
 

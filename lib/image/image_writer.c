@@ -124,6 +124,10 @@ static int writer_check_manifest(const struct manifest *m, uint64_t require, str
 
 	if (require & ~AMBRO_REQUIRE_KNOWN)
 		return err_set(e, -EINVAL, "unknown required features %#" PRIx64, require);
+	if (require & AMBRO_REQUIRE_PARENT &&
+	    ~require & (AMBRO_REQUIRE_RESENT | AMBRO_REQUIRE_SPARSE)) {
+		return err_set(e, -EINVAL, "an image with a parent is one with RESENT and SPARSE");
+	}
 	if (m->chunk_size < UINT64_C(1) << AMBRO_CHUNK_SHIFT_MIN ||
 	    m->chunk_size > UINT64_C(1) << AMBRO_CHUNK_SHIFT_MAX ||
 	    m->chunk_size & (m->chunk_size - 1)) {
@@ -270,13 +274,19 @@ static int writer_flush_run(struct image_writer *w, struct err *e)
 	return writer_zero_frames(w, plain_len, e);
 }
 
+static bool writer_run_fits(const struct image_writer *w, enum chunk_state state)
+{
+	return state == CHUNK_FREE || state == CHUNK_ZERO || state == CHUNK_BAD ||
+	       (state == CHUNK_SAME && w->require & AMBRO_REQUIRE_PARENT);
+}
+
 int image_writer_run(struct image_writer *w, uint32_t region, uint64_t index, uint64_t count,
 		     enum chunk_state state, struct err *e)
 {
 	struct pending_run *run = &w->run;
 	int r;
 
-	if (state != CHUNK_FREE && state != CHUNK_ZERO && state != CHUNK_BAD)
+	if (!writer_run_fits(w, state))
 		return err_set(e, -EINVAL, "a run of chunks cannot have the state %d", (int)state);
 	r = writer_advance(w, region, index, count, e);
 	if (r < 0)
@@ -492,6 +502,7 @@ static int writer_tail(struct image_writer *w, struct err *e)
 		return r;
 	w->manifest->data_chunks = w->log.n_chunks - w->log.n_dead;
 	w->manifest->resent_chunks = w->log.n_dead;
+	w->manifest->same_chunks = image_log_count(&w->log, CHUNK_SAME);
 	w->manifest->stored_bytes = w->bytes;
 	r = writer_manifest(w, &t, e);
 	if (r < 0)

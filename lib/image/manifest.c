@@ -79,6 +79,9 @@ void manifest_free(struct manifest *m)
 	free(m->os);
 	free(m->strategy);
 	free(m->guarantee);
+	free(m->increment);
+	free(m->increment_reason);
+	free(m->track);
 	free(m->path);
 	free(m->model);
 	free(m->serial);

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -50,6 +51,13 @@ struct manifest {
 	char *hostname, *machine_id, *kernel, *os;
 	char *strategy, *guarantee;
 	uint64_t chunk_size;
+	/* of an increment; has_parent: the image_id of its parent */
+	bool has_parent;
+	uint8_t parent_id[16];
+	char *increment, *increment_reason; /* "full", "tracked", "compared"; why not better */
+	char *track; /* the agent's, opaque: since when it knows of all writes */
+	/* chunks that were read although they had not been written to; checked 0: none */
+	uint64_t sample_checked, sample_different;
 	/* disk */
 	char *path, *model, *serial, *wwid, *table, *table_id, *table_script;
 	uint64_t disk_size;
@@ -59,7 +67,7 @@ struct manifest {
 	struct extent_set bad; /* bytes of the disk */
 	/* capture */
 	uint64_t passes, freeze_us, duration_ms, read_bytes, stored_bytes, data_chunks,
-		resent_chunks;
+		resent_chunks, same_chunks;
 };
 
 /* An empty manifest with @n_regions zeroed regions. Returns 0 or -ENOMEM. */

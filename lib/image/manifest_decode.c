@@ -315,6 +315,20 @@ static int manifest_check_sizes(const struct manifest *m, struct err *e)
 	return 0;
 }
 
+static int get_increment(json_t *root, struct manifest *m, struct err *e)
+{
+	int r = 0;
+
+	m->has_parent = json_object_get(root, "parent");
+	if (m->has_parent)
+		r = get_hex(root, "parent", m->parent_id, sizeof(m->parent_id), e);
+	if (r >= 0)
+		r = get_fields(root, m, manifest_increment_fields, e);
+	if (r >= 0)
+		r = get_object(root, "sample", m, manifest_sample_fields, e);
+	return r;
+}
+
 static int get_manifest(json_t *root, struct manifest *m, struct err *e)
 {
 	json_t *tool = json_object_get(root, "tool");
@@ -328,6 +342,8 @@ static int get_manifest(json_t *root, struct manifest *m, struct err *e)
 		r = get_object(root, "host", m, manifest_host_fields, e);
 	if (r >= 0)
 		r = get_fields(root, m, manifest_how_fields, e);
+	if (r >= 0)
+		r = get_increment(root, m, e);
 	if (r >= 0)
 		r = get_object(root, "disk", m, manifest_disk_fields, e);
 	if (r >= 0)

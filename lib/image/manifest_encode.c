@@ -173,6 +173,19 @@ static int put_bad(json_t *root, const struct manifest *m, struct err *e)
 	return put(root, "bad", TAKE_PTR(list));
 }
 
+static int put_increment(json_t *root, const struct manifest *m, struct err *e)
+{
+	int r = 0;
+
+	if (m->has_parent)
+		r = put_hex(root, "parent", m->parent_id, sizeof(m->parent_id));
+	if (r >= 0)
+		r = put_fields(root, m, manifest_increment_fields, e);
+	if (r >= 0 && m->sample_checked)
+		r = put_object(root, "sample", m, manifest_sample_fields, e);
+	return r;
+}
+
 static int put_manifest(json_t *root, const struct manifest *m, struct err *e)
 {
 	int r = put_number(root, "format", MANIFEST_FORMAT, e);
@@ -191,6 +204,8 @@ static int put_manifest(json_t *root, const struct manifest *m, struct err *e)
 		r = put_fields(root, m, manifest_how_fields, e);
 	if (r >= 0)
 		r = put_text(root, "chunk_hash", MANIFEST_CHUNK_HASH);
+	if (r >= 0)
+		r = put_increment(root, m, e);
 	if (r >= 0)
 		r = put_object(root, "disk", m, manifest_disk_fields, e);
 	if (r >= 0)

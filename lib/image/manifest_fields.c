@@ -38,6 +38,19 @@ const struct field manifest_how_fields[] = {
 	{ 0 },
 };
 
+const struct field manifest_increment_fields[] = {
+	STRING(increment, "increment", M),
+	STRING(increment_reason, "increment_reason", M),
+	STRING(track, "track", M),
+	{ 0 },
+};
+
+const struct field manifest_sample_fields[] = {
+	U64(sample_checked, "checked", M, false),
+	U64(sample_different, "different", M, false),
+	{ 0 },
+};
+
 const struct field manifest_disk_fields[] = {
 	STRING(path, "path", M),
 	STRING(model, "model", M),
@@ -60,6 +73,7 @@ const struct field manifest_capture_fields[] = {
 	U64(stored_bytes, "stored_bytes", M, false),
 	U64(data_chunks, "data_chunks", M, false),
 	U64(resent_chunks, "resent_chunks", M, false),
+	U64(same_chunks, "same_chunks", M, false),
 	{ 0 },
 };
 

@@ -27,6 +27,8 @@ struct field {
 extern const struct field manifest_time_fields[];
 extern const struct field manifest_host_fields[];
 extern const struct field manifest_how_fields[];
+extern const struct field manifest_increment_fields[];
+extern const struct field manifest_sample_fields[];
 extern const struct field manifest_disk_fields[];
 extern const struct field manifest_capture_fields[];
 extern const struct field region_place_fields[];

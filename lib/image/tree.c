@@ -47,7 +47,8 @@ static uint32_t states_count_data(const uint8_t *states, uint32_t count)
 	const uint64_t ones = UINT64_C(0x0101010101010101);
 	uint32_t i = 0, n = 0;
 
-	static_assert(CHUNK_DATA == 2 && CHUNK_BAD == 3, "bit 1 set and bit 0 clear is DATA");
+	static_assert(CHUNK_DATA == 2 && CHUNK_BAD == 3 && CHUNK_SAME == 4,
+		      "bit 1 set and bit 0 clear is DATA");
 	for (; i + 8 <= count; i += 8) {
 		uint64_t w;
 
@@ -226,6 +227,45 @@ enum chunk_state tree_get(const struct tree *t, uint64_t index, struct chunk_id 
 	return s->leaf->states[i];
 }
 
+uint64_t tree_count(const struct tree *t, enum chunk_state state)
+{
+	uint64_t n = 0;
+
+	for (uint64_t i = 0; i < t->n_slots; i++) {
+		const struct slot *s = &t->slots[i];
+		const uint32_t in_leaf = tree_leaf_count(t, i);
+
+		if (!s->leaf) {
+			n += s->all == state ? in_leaf : 0;
+			continue;
+		}
+		for (uint32_t k = 0; k < in_leaf; k++)
+			n += s->leaf->states[k] == state;
+	}
+	return n;
+}
+
+uint64_t tree_chunks(const struct tree *t)
+{
+	return t->chunks;
+}
+
+bool tree_leaf(const struct tree *t, uint64_t number, struct page_view *ret,
+	       enum chunk_state *ret_all)
+{
+	const struct slot *s = &t->slots[number];
+
+	*ret = (struct page_view){ .count = tree_leaf_count(t, number) };
+	if (!s->leaf) {
+		*ret_all = s->all;
+		return false;
+	}
+	ret->states = s->leaf->states;
+	ret->ids = s->leaf->ids;
+	ret->n_ids = s->leaf->n_ids;
+	return true;
+}
+
 unsigned int tree_depth(uint64_t chunks)
 {
 	unsigned int depth = 1;
@@ -275,10 +315,11 @@ struct emission {
 	uint8_t page[AMBRO_PAGE_MAX];
 };
 
-/* All of @count states FREE, or all ZERO: such a page is not stored. */
-static bool states_are_nothing(const uint8_t *states, uint32_t count)
+/* All of @count states FREE, or all ZERO, or all SAME: such a page is not stored. */
+static bool states_say_it_all(const uint8_t *states, uint32_t count)
 {
-	return states[0] <= CHUNK_ZERO && !memcmp(states, states + 1, count - 1);
+	return (states[0] <= CHUNK_ZERO || states[0] == CHUNK_SAME) &&
+	       !memcmp(states, states + 1, count - 1);
 }
 
 /* Make a page of @count entries, hand it out, and enter it into the level above. */
@@ -290,7 +331,7 @@ static int emission_page(struct emission *e, const struct page_view *v, bool is_
 	struct chunk_id id;
 	int r;
 
-	if (!is_root && states_are_nothing(v->states, v->count))
+	if (!is_root && states_say_it_all(v->states, v->count))
 		return level_add(above, v->states[0], NULL);
 	memcpy(e->page, &head, sizeof(head));
 	memcpy(e->page + sizeof(head), v->states, v->count);
@@ -382,8 +423,14 @@ int tree_emit(const struct tree *t,
 	return 0;
 }
 
-int page_parse(const void *body, size_t len, unsigned int level, uint64_t count,
-	       struct page_view *ret)
+/* May @state stand in a page of @level? */
+static bool page_state_fits(uint8_t state, unsigned int level, bool delta)
+{
+	return state <= (level ? CHUNK_DATA : CHUNK_BAD) || (delta && state == CHUNK_SAME);
+}
+
+static int page_parse_any(const void *body, size_t len, unsigned int level, uint64_t count,
+			  bool delta, struct page_view *ret)
 {
 	const uint8_t *bytes = body;
 	struct ambro_page head;
@@ -401,7 +448,7 @@ int page_parse(const void *body, size_t len, unsigned int level, uint64_t count,
 				.count = (uint32_t)count,
 				.states = bytes + sizeof(head) };
 	for (uint32_t i = 0; i < v.count; i++) {
-		if (v.states[i] > (level ? CHUNK_DATA : CHUNK_BAD))
+		if (!page_state_fits(v.states[i], level, delta))
 			return -EBADMSG;
 	}
 	v.n_ids = states_count_data(v.states, v.count);
@@ -410,4 +457,32 @@ int page_parse(const void *body, size_t len, unsigned int level, uint64_t count,
 	v.ids = (const struct chunk_id *)(v.states + v.count);
 	*ret = v;
 	return 0;
+}
+
+int page_parse(const void *body, size_t len, unsigned int level, uint64_t count,
+	       struct page_view *ret)
+{
+	return page_parse_any(body, len, level, count, false, ret);
+}
+
+int page_parse_delta(const void *body, size_t len, unsigned int level, uint64_t count,
+		     struct page_view *ret)
+{
+	return page_parse_any(body, len, level, count, true, ret);
+}
+
+enum chunk_state page_entry(const struct page_view *v, uint32_t i, struct chunk_id *ret_id)
+{
+	if (v->states[i] == CHUNK_DATA && ret_id)
+		*ret_id = v->ids[states_count_data(v->states, i)];
+	return v->states[i];
+}
+
+size_t page_make_uniform(unsigned int level, uint32_t count, enum chunk_state state, void *ret)
+{
+	const struct ambro_page head = { .level = (uint8_t)level, .count = le32(count) };
+
+	memcpy(ret, &head, sizeof(head));
+	memset((uint8_t *)ret + sizeof(head), state, count);
+	return sizeof(head) + count;
 }

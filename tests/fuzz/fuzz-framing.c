@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The sequence of frames and the seek table. Input: flags (bits 0 and 1: what the image requires; bit 2: mend the records'
- * checks; bit 3: the INDEX has the first chunk at another place), log2 of the disk's size, the number of frames (2
- * bytes), then the frames with the seek table at the end.
+ * checks; bit 3: the INDEX has the first chunk at another place; bit 4: it is an increment), log2 of the disk's size, the
+ * number of frames (2 bytes), then the frames with the seek table at the end.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -15,8 +15,9 @@
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/mend.h"
 
-#define FLAG_MEND  4u
-#define FLAG_INDEX 8u
+#define FLAG_MEND   4u
+#define FLAG_INDEX  8u
+#define FLAG_PARENT 16u
 
 /* An INDEX of one chunk: that of the first CHUNK record, said to be at the file's beginning. */
 static struct image_index *make_index(const uint8_t *image, size_t size)
@@ -55,13 +56,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	_cleanup_close_ int fd = -EBADF;
 	_cleanup_free_ uint8_t *image = NULL;
 	struct framing f = { 0 };
+	struct image_io io;
 	struct err e = { 0 };
 	uint64_t table;
 	int r;
 
 	if (size < 4)
 		return 0;
-	f.require = data[0] & AMBRO_REQUIRE_KNOWN;
+	f.require = data[0] & AMBRO_REQUIRE_WHOLE;
+	if (data[0] & FLAG_PARENT)
+		f.require |= AMBRO_REQUIRE_PARENT;
 	f.disk_size = UINT64_C(1) << data[1] % 63;
 	f.frames = (uint64_t)data[2] | (uint64_t)data[3] << 8;
 	table = f.frames * sizeof(struct ambro_seek_entry) + sizeof(struct ambro_skippable);
@@ -79,7 +83,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	x = make_index(data[0] & FLAG_INDEX ? image : NULL, data[0] & FLAG_INDEX ? size - 4 : 0);
 	if (!x)
 		return 0;
-	f.fd = fd;
+	FUZZ_CHECK(image_io_file(fd, &io, &e) == 0);
+	f.io = &io;
 	f.index = x;
 	r = framing_check(&f, &e);
 	FUZZ_CHECK(r == 0 || (r == -EBADMSG && e.code == r && *e.text));

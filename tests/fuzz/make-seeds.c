@@ -139,13 +139,13 @@ int main(int argc, char **argv)
 	struct page_seed pages = { argc > 1 ? argv[1] : ".", 0 };
 
 	save_image(pages.dir, "small", small, ARRAY_SIZE(small), 0);
-	save_image(pages.dir, "guarded", small, ARRAY_SIZE(small), AMBRO_REQUIRE_KNOWN);
+	save_image(pages.dir, "guarded", small, ARRAY_SIZE(small), AMBRO_REQUIRE_WHOLE);
 	save_image(pages.dir, "one", one, ARRAY_SIZE(one), 0);
 	save_image(pages.dir, "edges", deep, ARRAY_SIZE(deep), AMBRO_REQUIRE_SPARSE);
 	save_pages(&pages, 10, 1);
 	save_pages(&pages, 1, 1);
 	save_pages(&pages, 4097, 300);
-	for (uint64_t require = 0; require <= AMBRO_REQUIRE_KNOWN; require++)
+	for (uint64_t require = 0; require <= AMBRO_REQUIRE_WHOLE; require++)
 		save_framing(pages.dir, require);
 	save_frame(pages.dir, "codec/text", 3000, false);
 	save_frame(pages.dir, "codec/noise", 1000, true);

@@ -71,7 +71,7 @@ static inline struct forge forge_new(uint64_t chunks)
 	f.header = (struct ambro_header){
 		.version = le32(AMBRO_FORMAT_VERSION),
 		.chunk_shift = le32(AMBRO_CHUNK_SHIFT_MIN),
-		.require_features = le64(AMBRO_REQUIRE_KNOWN),
+		.require_features = le64(AMBRO_REQUIRE_WHOLE),
 		.disk_size = le64(m->disk_size),
 		.sector_size = le32(m->logical_sector),
 		.regions = le32(1),

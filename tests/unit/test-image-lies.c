@@ -616,6 +616,26 @@ static void a_run_that_lies_is_named_by_verify(void **state)
 	}
 }
 
+static void a_run_of_another_state_is_named_by_verify(void **state)
+{
+	static const uint8_t states[] = { CHUNK_DATA, CHUNK_SAME, 5, UINT8_MAX };
+
+	for (size_t i = 0; i < ARRAY_SIZE(states); i++) {
+		_cleanup_forge_ struct forge f = small_forge();
+		_cleanup_(image_reader_freep) struct image_reader *r = NULL;
+		_cleanup_close_ int fd = -EBADF;
+		struct ambro_run run = { .state = states[i], .count = le64(1) };
+		struct verify_result v;
+		struct err e = { 0 };
+
+		forge_record(&f, AMBRO_RECORD_RUN, &run, sizeof(run));
+		forge_end(&f, NULL);
+		fd = image_memfd(f.image.data, f.image.len);
+		assert_int_equal(image_reader_open(fd, &r, &e), 0);
+		assert_says(&e, image_verify(r, 1, NULL, NULL, NULL, &v, &e), "has a state");
+	}
+}
+
 static int limit_time_and_memory(void **state)
 {
 	alarm(SECONDS_MAX);
@@ -651,6 +671,7 @@ int main(void)
 		cmocka_unit_test(an_exabyte_of_nothing_is_planned_at_once),
 		cmocka_unit_test(a_seek_table_that_lies_is_named_by_verify),
 		cmocka_unit_test(a_run_that_lies_is_named_by_verify),
+		cmocka_unit_test(a_run_of_another_state_is_named_by_verify),
 	};
 
 	return cmocka_run_group_tests(tests, limit_time_and_memory, NULL);

@@ -45,7 +45,7 @@ static void what_is_no_image_is_refused(void **state)
 
 static void every_shorter_file_is_refused(void **state)
 {
-	for (uint64_t require = 0; require <= AMBRO_REQUIRE_KNOWN; require++) {
+	for (uint64_t require = 0; require <= AMBRO_REQUIRE_WHOLE; require++) {
 		_cleanup_fixture_ struct fixture f = small_image(require);
 		struct err e = { 0 };
 
@@ -147,7 +147,7 @@ static void a_flipped_bit_gives_no_wrong_byte_and_verify_sees_it(void **state)
 
 static void a_flipped_bit_of_a_resent_image_gives_no_wrong_byte(void **state)
 {
-	flip_every_bit(AMBRO_REQUIRE_KNOWN);
+	flip_every_bit(AMBRO_REQUIRE_WHOLE);
 }
 
 /* Change the body of the record at @offset by @change bytes given, and make its check good again. */
@@ -167,7 +167,7 @@ static void patch_record(struct bytes *image, size_t offset, size_t at, const vo
 
 static void an_unknown_required_feature_is_refused(void **state)
 {
-	for (unsigned int bit = 2; bit < 64; bit++) {
+	for (unsigned int bit = 3; bit < 64; bit++) {
 		_cleanup_fixture_ struct fixture f = small_image(0);
 		le64_t features = le64(UINT64_C(1) << bit);
 		struct err e = { 0 };
@@ -176,6 +176,29 @@ static void an_unknown_required_feature_is_refused(void **state)
 			     &features, sizeof(features));
 		assert_int_equal(open_bytes(f.image.data, f.image.len, &e), -ENOTSUP);
 	}
+}
+
+static void an_increment_is_refused_and_says_what_it_is_on(void **state)
+{
+	_cleanup_fixture_ struct fixture f = small_image(AMBRO_REQUIRE_WHOLE);
+	struct err e = { 0 };
+
+	fixture_write(&f, AMBRO_REQUIRE_KNOWN);
+	assert_int_equal(open_bytes(f.image.data, f.image.len, &e), -EBADMSG);
+	assert_string_equal(e.text, "this is an increment that does not say on what image");
+	f.manifest->has_parent = true;
+	memcpy(f.manifest->parent_id, "\x01\x23\x45\x67\x89\xab\xcd\xef\0\0\0\0\0\0\0\xff", 16);
+	fixture_write(&f, AMBRO_REQUIRE_KNOWN);
+	assert_int_equal(open_bytes(f.image.data, f.image.len, &e), -ENOTSUP);
+	assert_string_equal(e.text,
+			    "this is an increment on image 0123456789abcdef00000000000000ff: it is "
+			    "complete only in a repository that holds that image; import it there");
+	/* damage comes first: what it says of its parent may be wrong */
+	for (size_t len = 0; len < f.image.len; len++)
+		assert_int_equal(open_bytes(f.image.data, len, &e), -EBADMSG);
+	/* an image with a parent that was made whole is like any other */
+	fixture_write(&f, AMBRO_REQUIRE_WHOLE);
+	assert_int_equal(open_bytes(f.image.data, f.image.len, &e), 0);
 }
 
 static void an_unknown_optional_feature_is_ignored(void **state)
@@ -459,6 +482,7 @@ int main(void)
 		cmocka_unit_test(a_flipped_bit_gives_no_wrong_byte_and_verify_sees_it),
 		cmocka_unit_test(a_flipped_bit_of_a_resent_image_gives_no_wrong_byte),
 		cmocka_unit_test(an_unknown_required_feature_is_refused),
+		cmocka_unit_test(an_increment_is_refused_and_says_what_it_is_on),
 		cmocka_unit_test(an_unknown_optional_feature_is_ignored),
 		cmocka_unit_test(a_newer_format_version_is_refused),
 		cmocka_unit_test(a_newer_version_of_a_record_is_refused),

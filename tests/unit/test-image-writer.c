@@ -3,6 +3,7 @@
 
 #include <zstd.h>
 
+#include "lib/image/record.h"
 #include "tests/unit/image-fixture.h"
 
 /*
@@ -36,7 +37,7 @@ static void an_image_of_odd_regions_comes_back_whole(void **state)
 	_cleanup_free_ uint8_t *disk = NULL;
 	struct err e = { 0 };
 
-	for (uint64_t require = 0; require <= AMBRO_REQUIRE_KNOWN; require++) {
+	for (uint64_t require = 0; require <= AMBRO_REQUIRE_WHOLE; require++) {
 		fixture_write(&f, require);
 		free(disk);
 		disk = NULL;
@@ -62,7 +63,7 @@ static void stock_zstd_refuses_the_guard_before_it_writes_a_byte(void **state)
 {
 	const uint64_t lengths[] = { FIXTURE_CHUNK * 4 };
 
-	for (uint64_t require = 1; require <= AMBRO_REQUIRE_KNOWN; require++) {
+	for (uint64_t require = 1; require <= AMBRO_REQUIRE_WHOLE; require++) {
 		_cleanup_fixture_ struct fixture f = fixture_new(lengths, 1);
 		_cleanup_free_ uint8_t *plain = malloc(FIXTURE_CHUNK * 8);
 
@@ -75,7 +76,7 @@ static void the_seek_table_accounts_for_every_byte(void **state)
 {
 	const uint64_t lengths[] = { FIXTURE_CHUNK * 30 + 9, 77 };
 
-	for (uint64_t require = 0; require <= AMBRO_REQUIRE_KNOWN; require++) {
+	for (uint64_t require = 0; require <= AMBRO_REQUIRE_WHOLE; require++) {
 		_cleanup_fixture_ struct fixture f = fixture_new(lengths, ARRAY_SIZE(lengths));
 		uint64_t compressed = 0, plain = 0, at = 0;
 		struct ambro_seek_footer footer;
@@ -228,7 +229,7 @@ static void a_manifest_that_does_not_tile_the_disk_is_refused(void **state)
 	m->chunk_size = 65537;
 	assert_int_equal(image_writer_new(&sink, m, 0, &w, &e), -EINVAL);
 	m->chunk_size = FIXTURE_CHUNK;
-	assert_int_equal(image_writer_new(&sink, m, 4, &w, &e), -EINVAL);
+	assert_int_equal(image_writer_new(&sink, m, 8, &w, &e), -EINVAL);
 	assert_int_equal(f.image.len, 0);
 }
 
@@ -294,6 +295,73 @@ static void zero_frames_are_at_most_a_gibibyte(void **state)
 	free(image.data);
 }
 
+/* What stands in the stream from @at on, without its body. */
+static const struct ambro_run *run_at(const struct bytes *image, size_t at)
+{
+	const struct record_head *h = (const struct record_head *)(image->data + at);
+
+	assert_int_equal(h->record.type, AMBRO_RECORD_RUN);
+	return (const struct ambro_run *)(h + 1);
+}
+
+static void a_delta_stream_says_same_and_the_last_word_counts(void **state)
+{
+	const uint64_t lengths[] = { FIXTURE_CHUNK * 10 };
+	const uint64_t delta = AMBRO_REQUIRE_RESENT | AMBRO_REQUIRE_SPARSE | AMBRO_REQUIRE_PARENT;
+	_cleanup_fixture_ struct fixture f = fixture_new(lengths, 1);
+	_cleanup_(image_writer_freep) struct image_writer *w = NULL;
+	const struct image_sink sink = bytes_sink(&f.image);
+	const size_t run = record_frame_len(sizeof(struct ambro_run));
+	struct image_reader *r = NULL;
+	struct err e = { 0 };
+	size_t first;
+	int fd;
+
+	fill_noise(f.disk, FIXTURE_CHUNK * 10, 3);
+	assert_int_equal(image_writer_new(&sink, f.manifest, delta, &w, &e), 0);
+	first = f.image.len;
+	assert_int_equal(image_writer_run(w, 0, 0, 9, CHUNK_SAME, &e), 0);
+	assert_int_equal(image_writer_run(w, 0, 9, 1, CHUNK_FREE, &e), 0);
+	assert_int_equal(fixture_put(&f, w, 0, 4), 0);
+	assert_int_equal(fixture_put(&f, w, 0, 5), 0);
+	assert_int_equal(image_writer_run(w, 0, 5, 1, CHUNK_SAME, &e), 0);
+	assert_int_equal(image_writer_run(w, 0, 0, 1, CHUNK_ZERO, &e), 0);
+	assert_int_equal(image_writer_finish(w, &e), 0);
+	assert_int_equal(f.manifest->same_chunks, 7);
+	assert_int_equal(f.manifest->data_chunks, 1);
+	assert_int_equal(f.manifest->resent_chunks, 1);
+	assert_int_equal(run_at(&f.image, first)->state, CHUNK_SAME);
+	assert_int_equal(le64_get(run_at(&f.image, first)->count), 9);
+	assert_int_equal(le64_get(run_at(&f.image, first)->frames_len), 0);
+	assert_int_equal(run_at(&f.image, first + run)->state, CHUNK_FREE);
+	/* alone it is no image */
+	fd = image_memfd(f.image.data, f.image.len);
+	assert_true(image_reader_open(fd, &r, &e) < 0);
+	close(fd);
+}
+
+static void same_needs_a_parent_and_a_parent_its_companions(void **state)
+{
+	const uint64_t lengths[] = { FIXTURE_CHUNK * 10 };
+	_cleanup_fixture_ struct fixture f = fixture_new(lengths, 1);
+	const struct image_sink sink = bytes_sink(&f.image);
+	struct err e = { 0 };
+
+	for (uint64_t require = 0; require <= AMBRO_REQUIRE_KNOWN; require++) {
+		const bool lame = require & AMBRO_REQUIRE_PARENT && require != AMBRO_REQUIRE_KNOWN;
+		struct image_writer *w = NULL;
+
+		assert_int_equal(image_writer_new(&sink, f.manifest, require, &w, &e),
+				 lame ? -EINVAL : 0);
+		if (lame)
+			continue;
+		assert_int_equal(image_writer_run(w, 0, 0, 1, CHUNK_SAME, &e),
+				 require & AMBRO_REQUIRE_PARENT ? 0 : -EINVAL);
+		assert_int_equal(image_writer_run(w, 0, 0, 1, CHUNK_DATA, &e), -EINVAL);
+		image_writer_free(w);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -307,6 +375,8 @@ int main(void)
 		cmocka_unit_test(a_manifest_that_does_not_tile_the_disk_is_refused),
 		cmocka_unit_test(a_run_of_sixteen_tebibytes_is_cheap),
 		cmocka_unit_test(zero_frames_are_at_most_a_gibibyte),
+		cmocka_unit_test(a_delta_stream_says_same_and_the_last_word_counts),
+		cmocka_unit_test(same_needs_a_parent_and_a_parent_its_companions),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -319,6 +319,61 @@ static void chunks_of_a_region_are_counted_without_overflow(void **state)
 	assert_int_equal(region_chunk_len(65537, 65536, 1), 1);
 }
 
+static void an_increment_tells_of_its_parent(void **state)
+{
+	_cleanup_(manifest_freep) struct manifest *m = full_manifest(), *back = NULL;
+	_cleanup_free_ char *json = NULL, *bad = NULL;
+	struct err e = { 0 };
+	size_t len;
+
+	m->has_parent = true;
+	memset(m->parent_id, 0xcd, sizeof(m->parent_id));
+	m->increment = strdup("tracked");
+	m->increment_reason = strdup("because");
+	m->track = strdup("1:a:b");
+	m->sample_checked = 64;
+	m->sample_different = 2;
+	m->same_chunks = 5;
+	assert_int_equal(manifest_to_json(m, &json, &len, &e), 0);
+	assert_non_null(strstr(json,
+			       "\"chunk_hash\":\"sha256-tree16k\","
+			       "\"parent\":\"cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd\","
+			       "\"increment\":\"tracked\",\"increment_reason\":\"because\","
+			       "\"track\":\"1:a:b\",\"sample\":{\"checked\":64,\"different\":2},"
+			       "\"disk\":"));
+	assert_non_null(strstr(json, "\"same_chunks\":5}"));
+	assert_int_equal(manifest_from_json(json, len, &back, &e), 0);
+	assert_true(back->has_parent);
+	assert_memory_equal(back->parent_id, m->parent_id, sizeof(m->parent_id));
+	assert_string_equal(back->increment, "tracked");
+	assert_string_equal(back->increment_reason, "because");
+	assert_string_equal(back->track, "1:a:b");
+	assert_int_equal(back->sample_checked, 64);
+	assert_int_equal(back->sample_different, 2);
+	assert_int_equal(back->same_chunks, 5);
+	/* an id is 32 digits */
+	bad = strdup(json);
+	*strstr(bad, "cdcdcd") = 'x';
+	assert_int_equal(parse(bad, len), -EBADMSG);
+}
+
+static void an_old_manifest_is_of_no_increment(void **state)
+{
+	_cleanup_(manifest_freep) struct manifest *m = full_manifest(), *back = NULL;
+	_cleanup_free_ char *json = NULL;
+	struct err e = { 0 };
+	size_t len;
+
+	assert_int_equal(manifest_to_json(m, &json, &len, &e), 0);
+	assert_null(strstr(json, "\"parent\""));
+	assert_null(strstr(json, "\"sample\""));
+	assert_int_equal(manifest_from_json(json, len, &back, &e), 0);
+	assert_false(back->has_parent);
+	assert_null(back->increment);
+	assert_null(back->track);
+	assert_int_equal(back->sample_checked, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -331,6 +386,8 @@ int main(void)
 		cmocka_unit_test(what_is_no_json_object_is_refused),
 		cmocka_unit_test(every_prefix_of_a_manifest_is_refused),
 		cmocka_unit_test(chunks_of_a_region_are_counted_without_overflow),
+		cmocka_unit_test(an_increment_tells_of_its_parent),
+		cmocka_unit_test(an_old_manifest_is_of_no_increment),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

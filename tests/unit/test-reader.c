@@ -22,6 +22,8 @@
 #define SIZE   ((uint64_t)CHUNKS * CHUNK)
 /* Where the file of the source ends; the rest of the source is unreadable. */
 #define END (SIZE / 4 * 3 + 8192)
+/* Bytes per second: half a second for all of it. */
+#define LIMIT (SIZE * 2)
 
 /*
  * A queue in memory: what was started completes in reverse order, when it is waited for. What cannot be read is
@@ -142,7 +144,7 @@ static int setup(void **state)
 	return 0;
 }
 
-static void start(struct fixture *f, bool ignore_errors)
+static void start(struct fixture *f, bool ignore_errors, uint64_t limit)
 {
 	struct reader_settings s = {
 		.fd = f->source,
@@ -154,6 +156,8 @@ static void start(struct fixture *f, bool ignore_errors)
 		.status = &f->status,
 		.cancel = &f->cancel,
 		.queue = backward_new(f->source),
+		.limit = limit,
+		.idle = limit,
 	};
 	struct err e;
 
@@ -182,7 +186,7 @@ static void of_many_failed_reads_the_lowest_is_told(void **state)
 	struct err e = { 0 };
 	char expected[64];
 
-	start(f, false);
+	start(f, false, 0);
 	assert_int_equal(reader_pass(f->reader, f->plan, plan_used(f->plan), true, &e), -EIO);
 	snprintf(expected, sizeof(expected), "at byte %llu (sector %llu)", (unsigned long long)END,
 		 (unsigned long long)END / 512);
@@ -195,7 +199,7 @@ static void unreadable_places_are_noted_exactly(void **state)
 	const struct extent_set *bad;
 	struct err e = { 0 };
 
-	start(f, true);
+	start(f, true, 0);
 	assert_int_equal(reader_pass(f->reader, f->plan, plan_used(f->plan), true, &e), 0);
 	bad = reader_bad(f->reader);
 	assert_int_equal(bad->count, 1);
@@ -212,12 +216,53 @@ static void a_place_that_can_be_read_later_is_no_longer_bad(void **state)
 	struct extent_set again = { .items = &last, .count = 1 };
 	struct err e = { 0 };
 
-	start(f, true);
+	start(f, true, 0);
 	assert_int_equal(reader_pass(f->reader, f->plan, plan_used(f->plan), true, &e), 0);
 	assert_int_equal(ftruncate(f->source, SIZE), 0);
 	assert_int_equal(reader_pass(f->reader, f->plan, &again, false, &e), 0);
 	assert_int_equal(extent_set_total(reader_bad(f->reader)), SIZE - END - CHUNK);
 	assert_int_equal(atomic_load(&f->status.bad), SIZE - END - CHUNK);
+}
+
+/* Half a second by the limit, less what it may be ahead. */
+static void a_limit_is_kept(void **state)
+{
+	struct fixture *f = *state;
+	struct err e = { 0 };
+	uint64_t began;
+
+	start(f, true, LIMIT);
+	assert_int_equal(ftruncate(f->source, SIZE), 0);
+	began = io_now_ns();
+	assert_int_equal(reader_pass(f->reader, f->plan, plan_used(f->plan), true, &e), 0);
+	assert_true(io_now_ns() - began > UINT64_C(350000000));
+	/* how fast the source is, not how fast it may be read: a freeze is planned by it */
+	assert_true(reader_rate(f->reader) > LIMIT * 3);
+	assert_int_equal(pipeline_finish(f->pipeline, &e), 0);
+}
+
+/* With the limit it would take a month. */
+static void who_is_in_a_hurry_has_no_limit(void **state)
+{
+	struct fixture *f = *state;
+	struct err e = { 0 };
+
+	start(f, true, 1);
+	assert_int_equal(ftruncate(f->source, SIZE), 0);
+	reader_hurry(f->reader, true);
+	assert_int_equal(reader_pass(f->reader, f->plan, plan_used(f->plan), true, &e), 0);
+	assert_int_equal(pipeline_finish(f->pipeline, &e), 0);
+}
+
+static void a_wait_for_the_limit_ends_when_cancelled(void **state)
+{
+	struct fixture *f = *state;
+	struct err e = { 0 };
+
+	start(f, true, 1);
+	assert_int_equal(ftruncate(f->source, SIZE), 0);
+	cancel_raise(&f->cancel);
+	assert_int_equal(reader_pass(f->reader, f->plan, plan_used(f->plan), true, &e), -ECANCELED);
 }
 
 int main(void)
@@ -229,6 +274,10 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(a_place_that_can_be_read_later_is_no_longer_bad,
 						setup, teardown),
+		cmocka_unit_test_setup_teardown(a_limit_is_kept, setup, teardown),
+		cmocka_unit_test_setup_teardown(who_is_in_a_hurry_has_no_limit, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_wait_for_the_limit_ends_when_cancelled, setup,
+						teardown),
 	};
 
 	return cmocka_run_group_tests_name("reader", tests, NULL, NULL);

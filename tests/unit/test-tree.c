@@ -276,6 +276,82 @@ static void a_damaged_page_is_refused(void **state)
 	assert_int_equal(page_parse(body, len, 1, 10, &v), -EBADMSG);
 }
 
+static void a_delta_s_page_may_say_same(void **state)
+{
+	uint8_t body[8 + 10 + 32] = { 0 };
+	struct page_view v;
+
+	body[4] = 10;
+	body[8] = CHUNK_SAME;
+	body[9] = CHUNK_DATA;
+	memset(body + 18, 7, 32);
+	assert_int_equal(page_parse(body, sizeof(body), 0, 10, &v), -EBADMSG);
+	assert_int_equal(page_parse_delta(body, sizeof(body), 0, 10, &v), 0);
+	assert_int_equal(v.n_ids, 1);
+	body[0] = 1;
+	assert_int_equal(page_parse(body, sizeof(body), 1, 10, &v), -EBADMSG);
+	assert_int_equal(page_parse_delta(body, sizeof(body), 1, 10, &v), 0);
+	body[8] = CHUNK_BAD;
+	assert_int_equal(page_parse_delta(body, sizeof(body), 1, 10, &v), -EBADMSG);
+	body[8] = 5;
+	assert_int_equal(page_parse_delta(body, sizeof(body), 1, 10, &v), -EBADMSG);
+}
+
+static void entries_of_a_page_are_found(void **state)
+{
+	uint8_t body[AMBRO_PAGE_MAX] = { 0 };
+	struct chunk_id id = { 0 };
+	struct page_view v;
+	size_t len = page_make_uniform(1, 4096, CHUNK_ZERO, body);
+
+	assert_int_equal(page_parse(body, len, 1, 4096, &v), 0);
+	assert_int_equal(page_entry(&v, 4095, &id), CHUNK_ZERO);
+	len = page_make_uniform(0, 3, CHUNK_FREE, body);
+	assert_int_equal(len, 8 + 3);
+	body[8 + 1] = body[8 + 2] = CHUNK_DATA;
+	memset(body + 11, 1, 32);
+	memset(body + 43, 2, 32);
+	assert_int_equal(page_parse(body, len + 64, 0, 3, &v), 0);
+	assert_int_equal(page_entry(&v, 0, NULL), CHUNK_FREE);
+	assert_int_equal(page_entry(&v, 1, &id), CHUNK_DATA);
+	assert_int_equal(id.b[0], 1);
+	assert_int_equal(page_entry(&v, 2, &id), CHUNK_DATA);
+	assert_int_equal(id.b[31], 2);
+	assert_int_equal(page_entry(&v, 2, NULL), CHUNK_DATA);
+}
+
+/* Whole leaves of SAME cost neither memory nor pages, and are SAME in the page above. */
+static void what_is_the_same_takes_no_page(void **state)
+{
+	const uint64_t chunks = 4096 * 4 + 5;
+	_cleanup_(tree_freep) struct tree *t = NULL;
+	struct chunk_id root, id = id_of_number(1), got;
+	struct pages p = { .fail_at = -1 };
+	struct page_view v;
+
+	assert_int_equal(tree_new(chunks, &t), 0);
+	assert_int_equal(tree_set_run(t, 10, chunks - 10, CHUNK_SAME), 0);
+	assert_int_equal(tree_set(t, 4096 * 2 + 7, CHUNK_DATA, &id), 0);
+	assert_int_equal(tree_set(t, 4096 * 3 + 7, CHUNK_DATA, &id), 0);
+	assert_int_equal(tree_set(t, 4096 * 3 + 7, CHUNK_SAME, NULL), 0);
+	assert_int_equal(tree_count(t, CHUNK_SAME), chunks - 10 - 1);
+	assert_int_equal(tree_count(t, CHUNK_FREE), 10);
+	assert_int_equal(tree_count(t, CHUNK_DATA), 1);
+	assert_int_equal(tree_get(t, 4096 * 2 + 8, NULL), CHUNK_SAME);
+	assert_int_equal(tree_emit(t, pages_add, &p, &root), 0);
+	/* two leaves that say more than one thing, and the root */
+	assert_int_equal(p.count, 3);
+	assert_int_equal(page_parse(p.items[2].body, p.items[2].len, 1, 5, &v), -EBADMSG);
+	assert_int_equal(page_parse_delta(p.items[2].body, p.items[2].len, 1, 5, &v), 0);
+	assert_int_equal(page_entry(&v, 0, &got), CHUNK_DATA);
+	assert_int_equal(page_entry(&v, 1, &got), CHUNK_SAME);
+	assert_int_equal(page_entry(&v, 2, &got), CHUNK_DATA);
+	assert_true(chunk_id_equal(&got, &p.items[1].id));
+	assert_int_equal(page_entry(&v, 3, &got), CHUNK_SAME);
+	assert_int_equal(page_entry(&v, 4, &got), CHUNK_SAME);
+	pages_done(&p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -287,6 +363,9 @@ int main(void)
 		cmocka_unit_test(a_failing_sink_ends_it),
 		cmocka_unit_test(memory_follows_what_is_used),
 		cmocka_unit_test(a_damaged_page_is_refused),
+		cmocka_unit_test(a_delta_s_page_may_say_same),
+		cmocka_unit_test(entries_of_a_page_are_found),
+		cmocka_unit_test(what_is_the_same_takes_no_page),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,128 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What is known of a disk's writes ends with the kernel. After a reboot, and after a power cut in the middle of a capture, an
+# increment compares all that is in use and is right, also about what somebody else wrote to the disk in between; half a capture
+# is not seen, and the one after it is tracked again.
+# vm-disks: 48M 64M
+# vm-timeout: 600
+. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/../capture.sh"
+. "$top/tests/lib/repo.sh"
+
+disk=${disks[0]} dir=$scratch/dir
+# tests/lib/repo.sh and lib.sh both have a hash_of; none is used here
+export AMBRO_REPOSITORY=$scratch/store/repo
+
+# writes NAME: acknowledged files until some are there; what is noted outlives a power cut.
+writes() {
+	mkdir "$dir/$1"
+	ln -s "$state/$1.ack" "$scratch/$1.ack"
+	witness_start "$1" "$dir/$1" --rate 40 --size 4096 --threads 1
+	head -c 300000 /dev/urandom >"$dir/noise.$1"
+	wait_for 60 _has_lines "$state/$1.ack" 30
+	[[ ${2:-} ]] || witness_stop "$1"
+}
+
+# image_is KIND: a capture of now is that, and holds the files of now, those that were acknowledged among them.
+image_is() {
+	local name
+	sync -f "$dir"
+	taken "$disk" --host guest --disk source --strategy precopy
+	say "boot $VM_BOOT, $taken: $(jq -c '[.increment, .increment_reason, .read, .new_chunks, .known_chunks]' "$scratch/taken.json")"
+	check_equal "an increment" "$1" "$(taken_says .increment)"
+	restored "$taken" "$scratch/back.raw"
+	loop_make "$scratch/back.raw"
+	fs_check ext4 "$loop"
+	mount_at "$loop" "$scratch/back"
+	sums "$dir" >"$scratch/sums.now"
+	sums "$scratch/back" | cmp - "$scratch/sums.now" || fail "$taken: other files"
+	for name in "$state"/*.ack; do
+		name=$(basename "$name" .ack)
+		tool ackwriter check "$scratch/back/$name" "$state/$name.ack" --instant "$(date +%s%N)" >"$scratch/check" ||
+			fail "$taken: acknowledged files of $name: $(cat "$scratch/check")"
+		jq -e '.acked >= 10' "$scratch/check" >/dev/null || fail "the writer did too little: $(cat "$scratch/check")"
+	done
+	ok "$taken: all files, $(cat "$scratch/check")"
+	umount_at "$scratch/back"
+	_loop_free "$loop"
+	rm "$scratch/back.raw"
+	names >"$state/names"
+	ambroctl repo check --read-data >"$scratch/check" || fail "check: $(cat "$scratch/check")"
+}
+
+# all_there: what was listed before the power went, nothing else, and all of it is whole.
+all_there() {
+	names | cmp - "$state/names" || fail "other images: $(names)"
+	ambroctl repo check --read-data >"$scratch/check" || fail "check: $(cat "$scratch/check")"
+	ok "the images of before, $(wc -l <"$state/names"), and nothing else"
+}
+
+# ends: the file systems are unmounted, the agent is gone; then the machine.
+ends() {
+	agent_stop
+	umount_at "$dir"
+	umount_at "$scratch/store"
+	sync
+	vm_power_cut
+}
+
+# cut_at CALL:PATH: a capture gets that far, while files are written, then the power goes.
+cut_at() {
+	writes "cut-$VM_BOOT" on
+	# what is written to disk is there, see tests/vm/run; what is in memory only is not
+	tool crashlog -s "$1" "$scratch/log" "$scratch/store" "$O/ambroctl" capture "$disk" --host guest --disk source \
+		--strategy precopy -q &
+	wait_for 120 finds -s '^H' "$scratch/log" || fail "the capture never came to $1"
+	say "boot $VM_BOOT: cut at $1, after $(wc -l <"$state/cut-$VM_BOOT.ack") acknowledgements"
+	vm_power_cut
+}
+
+if ((VM_BOOT == 1)); then
+	fs_make ext4 "$disk"
+	fs_make ext4 "${disks[1]}"
+fi
+mount_at "$disk" "$dir"
+mount_at "${disks[1]}" "$scratch/store"
+agent_start
+case $VM_BOOT in
+1)
+	ambroctl repo init --chunk-size 64K >/dev/null
+	made_files "$dir/files" 6
+	image_is full
+	writes first
+	image_is tracked
+	ends
+	;;
+2)
+	all_there
+	writes second
+	image_is compared
+	writes third
+	# packs are there, and no index file names them
+	cut_at link:repo/index/
+	;;
+3)
+	all_there
+	image_is compared
+	# by another kernel, or another system: without us. The disk had a map when it was unmounted.
+	agent_stop
+	umount_at "$dir"
+	mount_at "$disk" "$dir"
+	writes fourth
+	agent_start
+	image_is compared
+	writes fifth
+	image_is tracked
+	# all is there but the image
+	cut_at link:repo/images/
+	;;
+4)
+	all_there
+	image_is compared
+	writes sixth
+	image_is tracked
+	ambroctl prune --grace 0 >"$scratch/prune" || fail "prune: $(cat "$scratch/prune")"
+	all_there
+	;;
+esac
