@@ -118,7 +118,13 @@ static void check_request(const struct capture_request *q)
 	FUZZ_CHECK(q->level >= -7 && q->level <= CODEC_LEVEL_MAX);
 	FUZZ_CHECK(q->max_freeze_ms >= REQUEST_FREEZE_MS_MIN &&
 		   q->max_freeze_ms <= REQUEST_FREEZE_MS_MAX);
+	FUZZ_CHECK(q->hooks <= HOOKS_OFF && q->hook_timeout_ms >= REQUEST_HOOK_MS_MIN &&
+		   q->hook_timeout_ms <= REQUEST_HOOK_MS_MAX);
+	FUZZ_CHECK(!q->limit_read || q->limit_read >= REQUEST_LIMIT_MIN);
+	FUZZ_CHECK(!q->limit_write || q->limit_write >= REQUEST_LIMIT_MIN);
 	FUZZ_CHECK(q->threads <= REQUEST_THREADS_MAX && q->output_fd < 0);
+	FUZZ_CHECK(!q->chunk_shift || (q->chunk_shift >= AMBRO_CHUNK_SHIFT_MIN &&
+				       q->chunk_shift <= AMBRO_CHUNK_SHIFT_MAX));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * gc - forgetting images, and taking back the space of what no image needs.
+ *
+ * Forgetting hides an image, and can be undone for a grace period. Pruning deletes what was forgotten longer ago, marks
+ * packs that no image needs (or that are copied because little of them is needed), and deletes packs that were marked a
+ * grace period ago and are still not needed. So a pack goes two prunes and two grace periods after its last image.
+ *
+ * Neither takes a lock: captures, restores and other prunes go on at the same time. They may be stopped at any point, and
+ * nothing that an image needs is lost. The argument stands at the head of gc.c. Only repo_repair.h must not run at the
+ * same time.
+ *
+ * Pruning needs full rights. One thread at a time on one struct repo; all calls block.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/base/cancel.h"
+#include "lib/base/err.h"
+#include "lib/repo/gc_object.h"
+#include "lib/repo/gc_view.h"
+#include "lib/repo/repo.h"
+
+/*
+ * Put tombstones for the images @hashes, which must be there (-ENOENT with words; then nothing was done). @now_ns: 0, or
+ * the time that they say. What was forgotten before keeps its older tombstone. Write rights are enough.
+ */
+int gc_forget(struct repo *r, const uint8_t (*hashes)[REPO_NAME_HASH], size_t n, uint64_t now_ns,
+	      struct err *e);
+/* Take it back. -ENOENT: the image was deleted already. 0 also when it was not forgotten. */
+int gc_unforget(struct repo *r, const uint8_t hash[REPO_NAME_HASH], struct err *e);
+
+#define GC_REPACK_DEAD_PERCENT_DEFAULT 25
+#define GC_REPACK_BYTES_DEFAULT	       (UINT64_C(64) << 30)
+
+struct gc_settings {
+	/*
+	 * Longer than the longest capture of any writer. 0: nothing else writes to the repository until this returns, so
+	 * that all is done at once. Take GC_GRACE_DEFAULT_NS.
+	 */
+	uint64_t grace_ns;
+	bool dry_run; /* only find out */
+	unsigned int
+		repack_dead_percent; /* packs with more dead bytes than that are copied; 100: none is */
+	uint64_t max_repack_bytes; /* about so many are copied; 0: as many as there are */
+	uint64_t now_ns;	   /* 0: CLOCK_REALTIME */
+	struct cancel *cancel;	   /* may be NULL */
+	gc_progress_fn progress;   /* from the calling thread; may be NULL */
+	void *progress_ctx;
+};
+
+struct gc_result {
+	uint64_t images;	 /* that need what they need */
+	uint64_t images_deleted; /* objects of forgotten images */
+	uint64_t images_waiting; /* forgotten, can be taken back */
+	uint64_t packs, bytes;	 /* that were there when it began */
+	uint64_t packs_marked, bytes_marked;
+	uint64_t packs_repacked,
+		bytes_copied; /* marked because they were copied; bytes of new packs */
+	uint64_t packs_deleted, bytes_deleted;
+	uint64_t packs_waiting, bytes_waiting; /* marked (also now), not yet to be deleted */
+	uint64_t damaged;		       /* entries found damaged while packs were copied */
+	char first_damage[ERR_TEXT_MAX];
+	uint64_t next_ns; /* when there will be something to delete; 0: nothing waits */
+};
+
+/*
+ * Blocks. With dry_run the result says what would be done now. -EBADMSG: an index file, a note or an image is damaged, or
+ * something that an image needs is missing: nothing was deleted. -ETIME: a clock is wrong, likewise. -EAGAIN: an image
+ * was taken back meanwhile; run it again. -ESTALE: it took longer than the grace period; what was done is right.
+ * -EACCES: write rights only.
+ */
+int gc_prune(struct repo *r, const struct gc_settings *s, struct gc_result *ret, struct err *e);

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* key_slot as JSON, and back. */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "lib/base/hex.h"
+#include "lib/base/text.h"
+#include "lib/repo/key_slot.h"
+
+#define SLOT_FORMAT	       1
+#define SLOT_ALGORITHM	       "argon2id13"
+#define SLOT_SEALED_PASSPHRASE (KEY_WRAP_PASSPHRASE_EXTRA + CRYPT_SECRETS_SIZE)
+
+static json_t *slot_hex(const uint8_t *bytes, size_t len)
+{
+	char text[2 * KEY_SLOT_SEALED_MAX + 1];
+
+	return json_string(hex_encode(bytes, len, text));
+}
+
+char *key_slot_to_json(const struct key_slot *s, const struct repo_format *f)
+{
+	_cleanup_(json_decrefp) json_t *o = NULL;
+	int r;
+
+	o = json_pack("{s:i, s:o, s:s, s:s, s:s, s:I}", "format", SLOT_FORMAT, "repository",
+		      slot_hex(f->id, sizeof(f->id)), "type", key_slot_type_name(s->type), "rights",
+		      key_slot_rights_name(s->rights), "label", s->label, "created_ns",
+		      (json_int_t)s->created_ns);
+	if (!o)
+		return NULL;
+	if (s->type == KEY_SLOT_PASSPHRASE) {
+		r = json_object_set_new(
+			o, "kdf",
+			json_pack("{s:s, s:I, s:I, s:o}", "algorithm", SLOT_ALGORITHM, "operations",
+				  (json_int_t)s->cost.operations, "memory", (json_int_t)s->cost.memory,
+				  "salt", slot_hex(s->cost.salt, sizeof(s->cost.salt))));
+	} else {
+		r = json_object_set_new(o, "public", slot_hex(s->public, sizeof(s->public)));
+	}
+	if (r < 0 || json_object_set_new(o, "sealed", slot_hex(s->sealed, s->sealed_len)) < 0)
+		return NULL;
+	return json_dumps(o, JSON_INDENT(1));
+}
+
+static int slot_damaged(const char *id, struct err *e)
+{
+	return err_set(e, -EBADMSG, "key slot %s is damaged", id);
+}
+
+/* "operations" and "memory" as the store has them are believed by whoever derives a key, so they are checked here. */
+static int slot_parse_passphrase(json_t *o, struct key_slot *s, struct err *e)
+{
+	const char *algorithm, *salt;
+	json_int_t operations, memory;
+
+	if (json_unpack(o, "{s:{s:s, s:I, s:I, s:s}}", "kdf", "algorithm", &algorithm, "operations",
+			&operations, "memory", &memory, "salt", &salt) < 0 ||
+	    hex_decode(salt, s->cost.salt, sizeof(s->cost.salt)) < 0)
+		return slot_damaged(s->id, e);
+	if (strcmp(algorithm, SLOT_ALGORITHM) != 0) {
+		return err_set(e, -ENOTSUP,
+			       "key slot %s needs a way to derive keys that this tool does not "
+			       "know: a newer tool is needed",
+			       s->id);
+	}
+	if (operations < 0 || memory < 0 ||
+	    !key_wrap_cost_ok((uint64_t)operations, (uint64_t)memory)) {
+		return err_set(e, -EBADMSG,
+			       "key slot %s asks for %" PRIi64 " passes over %" PRIi64
+			       " bytes, which no sound slot does",
+			       s->id, (int64_t)operations, (int64_t)memory);
+	}
+	s->cost.operations = (uint64_t)operations;
+	s->cost.memory = (uint64_t)memory;
+	s->type = KEY_SLOT_PASSPHRASE;
+	s->sealed_len = SLOT_SEALED_PASSPHRASE;
+	return 0;
+}
+
+static int slot_parse_recipient(json_t *o, struct key_slot *s, struct err *e)
+{
+	const char *public;
+
+	if (json_unpack(o, "{s:s}", "public", &public) < 0 ||
+	    hex_decode(public, s->public, sizeof(s->public)) < 0)
+		return slot_damaged(s->id, e);
+	s->type = KEY_SLOT_RECIPIENT;
+	s->sealed_len = KEY_SLOT_SEALED_MAX;
+	return 0;
+}
+
+static int slot_parse(json_t *o, const struct repo_format *f, struct key_slot *s, struct err *e)
+{
+	const char *repository, *type, *rights, *label, *sealed;
+	char clean[KEY_SLOT_LABEL_MAX + 1];
+	uint8_t id[REPO_ID_SIZE];
+	json_int_t created;
+	int r;
+
+	if (json_unpack(o, "{s:s, s:s, s:s, s:s, s:I, s:s}", "repository", &repository, "type",
+			&type, "rights", &rights, "label", &label, "created_ns", &created, "sealed",
+			&sealed) < 0 ||
+	    hex_decode(repository, id, sizeof(id)) < 0 || created < 0 ||
+	    strlen(label) > KEY_SLOT_LABEL_MAX ||
+	    strcmp(text_clean(label, true, clean, sizeof(clean)), label) != 0 ||
+	    (strcmp(rights, "full") != 0 && strcmp(rights, "write") != 0))
+		return slot_damaged(s->id, e);
+	if (memcmp(id, f->id, sizeof(id)) != 0)
+		return err_set(e, -EBADMSG, "key slot %s is another repository's", s->id);
+	s->created_ns = (uint64_t)created;
+	s->rights = !strcmp(rights, "full") ? CRYPT_RIGHTS_FULL : CRYPT_RIGHTS_WRITE;
+	memcpy(s->label, label, strlen(label));
+	if (!strcmp(type, "passphrase")) {
+		r = slot_parse_passphrase(o, s, e);
+	} else if (!strcmp(type, "recipient")) {
+		r = slot_parse_recipient(o, s, e);
+	} else {
+		r = slot_damaged(s->id, e);
+	}
+	if (r < 0)
+		return r;
+	return hex_decode(sealed, s->sealed, s->sealed_len) < 0 ? slot_damaged(s->id, e) : 0;
+}
+
+int key_slot_from_json(const char *id, const char *text, size_t len, const struct repo_format *f,
+		       struct key_slot *ret, struct err *e)
+{
+	_cleanup_(json_decrefp) json_t *o = NULL;
+	uint8_t bytes[(KEY_SLOT_ID_MAX - 1) / 2];
+	struct key_slot s = { 0 };
+	int format, r;
+
+	if (hex_decode(id, bytes, sizeof(bytes)) < 0)
+		return err_set(e, -EBADMSG, "keys/%s is not a key slot's name", id);
+	/* as it is written: what is bound to it is the name */
+	memcpy(s.id, id, sizeof(s.id));
+	o = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
+	if (!o || json_unpack(o, "{s:i}", "format", &format) < 0 || format < 1)
+		return slot_damaged(id, e);
+	if (format > SLOT_FORMAT)
+		return err_set(e, -ENOTSUP, "key slot %s needs a newer tool", id);
+	r = slot_parse(o, f, &s, e);
+	if (r == 0)
+		*ret = s;
+	return r;
+}

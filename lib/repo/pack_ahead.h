@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * pack_ahead - entries of stored packs, read in larger pieces than was asked for where that pays.
+ *
+ * Chunks that lie beside each other on a disk mostly lie beside each other in a pack, and a store may take milliseconds for
+ * each answer. So whoever reads on where an earlier piece ended gets twice as much as that piece was, up to
+ * PACK_AHEAD_MOST; whoever jumps about reads PACK_AHEAD_FIRST at a time. What was read stays at hand, PACK_AHEAD_MEMORY
+ * of it, the least recently used going first.
+ *
+ * Thread-safe; two threads that want the same piece read it once.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "lib/base/cleanup.h"
+#include "lib/base/err.h"
+#include "lib/repo/repo.h"
+
+struct pack_ahead;
+
+/* bytes */
+#define PACK_AHEAD_FIRST  (256u << 10)
+#define PACK_AHEAD_MOST	  (4u << 20)
+#define PACK_AHEAD_MEMORY ((size_t)48 << 20)
+
+/* @r is borrowed, and its index must not be loaded anew meanwhile. 0 or -ENOMEM. */
+int pack_ahead_new(struct repo *r, struct pack_ahead **ret);
+/* All threads must have left. Accepts NULL. */
+void pack_ahead_free(struct pack_ahead *a);
+DEFINE_CLEANUP(struct pack_ahead, pack_ahead_free);
+/* As repo_read_stored(). Blocks. */
+int pack_ahead_read(struct pack_ahead *a, const struct repo_place *p, void *ret, struct err *e);

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * repo - a repository: its format, its keys, its index, its images. docs/REPOSITORY.md.
+ *
+ * Thread-safe where said; otherwise one thread at a time.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base/cleanup.h"
+#include "lib/base/err.h"
+#include "lib/repo/crypt.h"
+#include "lib/repo/repo_format.h"
+#include "lib/repo/repo_index.h"
+#include "lib/repo/store.h"
+
+/* Until measurement says otherwise (docs/REPOSITORY.md): 256 KiB, the granule of the tracker. */
+#define REPO_CHUNK_SHIFT_DEFAULT 18
+/* What was loaded of the index may be built upon for so long; gc waits longer. */
+#define REPO_GRACE_NS (UINT64_C(24) * 3600 * 1000000000)
+
+/* The object "format": what can never change. */
+struct repo_format {
+	uint8_t id[REPO_ID_SIZE];
+	unsigned int chunk_shift;
+	bool encrypted;
+	uint64_t created_ns;
+};
+
+struct repo {
+	struct store *store; /* owned */
+	struct repo_format format;
+	struct crypt *crypt;	  /* owned; NULL: not encrypted, or not unlocked yet */
+	struct repo_index *index; /* repo_load_index() */
+	struct pack_sessions *sessions;
+	uint64_t loaded_ns; /* CLOCK_MONOTONIC, before the marks were listed */
+};
+
+/*
+ * Make one in @s: the object "format". With @crypt (borrowed) it is encrypted, and its first key slot must be in the store
+ * already (keys.h). -EEXIST when there is a repository.
+ */
+int repo_init(struct store *s, const struct repo_format *f, struct err *e);
+/* Read it. As repo_open(). */
+int repo_format_get(struct store *s, struct repo_format *ret, struct err *e);
+/* @s is taken over, also on failure. -ENOENT: there is no repository; -ENOTSUP: it needs a newer tool. */
+int repo_open(struct store *s, struct repo **ret, struct err *e);
+void repo_free(struct repo *r);
+DEFINE_CLEANUP(struct repo, repo_free);
+/* Give it its keys; taken over. -EINVAL when it is not encrypted: who expects a key must not write in the clear. */
+int repo_unlock(struct repo *r, struct crypt *c, struct err *e);
+/*
+ * (Re)load the index: the marks of gc first, then the index files, in this order (gc.h says why); packs that are marked are
+ * excluded. -ENOKEY when it is encrypted and locked.
+ */
+int repo_load_index(struct repo *r, struct err *e);
+
+/*
+ * The chunk's zstd frame or the page's body whose plain id is @id into @ret (allocated). The bytes are as the store has
+ * them, decrypted; the caller checks them against the id. When a pack is gone (it was repacked meanwhile) other places are
+ * tried. Thread-safe. -ENOENT with words when no index file knows it.
+ */
+int repo_read(struct repo *r, const struct chunk_id *id, enum repo_kind kind, void **ret,
+	      size_t *ret_len, struct err *e);
+/* The same from a place that repo_index_find() gave; @ret has at least entry.frame_len bytes. Thread-safe. */
+int repo_read_place(struct repo *r, const struct repo_place *p, void *ret, size_t *ret_len,
+		    struct err *e);
+/*
+ * The two halves of it, for who reads many entries in one go: the bytes as stored, which are frame_len and of one
+ * pack; and what they hold.
+ */
+int repo_read_stored(struct repo *r, const struct repo_place *p, void *ret, struct err *e);
+int repo_open_entry(struct repo *r, const struct repo_place *p, const void *stored, void *ret,
+		    size_t *ret_len, struct err *e);
+/*
+ * Is it there, as what it is, in a pack that is not marked? Fills @ret. 0 or -ENOENT, -EBADMSG. Thread-safe.
+ */
+int repo_find(struct repo *r, const struct chunk_id *id, enum repo_kind kind,
+	      struct repo_place *ret, struct err *e);
+/* The same for who only reads: also in a marked one, where there is no other. What is there to be read must not depend on marks. */
+int repo_locate(struct repo *r, const struct chunk_id *id, enum repo_kind kind,
+		struct repo_place *ret, struct err *e);

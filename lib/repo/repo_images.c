@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The list of a repository's images, and selecting one by what a person writes. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "lib/base/hex.h"
+#include "lib/repo/repo_image.h"
+
+#define IMAGES_PREFIX	   "images/"
+#define FORGET_PREFIX	   "gc/forget-"
+#define SELECT_HASH_DIGITS 8u
+
+char *repo_image_name(const struct repo_image *i, char ret[REPO_IMAGE_NAME_MAX])
+{
+	time_t t = (time_t)(i->time_ns / 1000000000u);
+	char text[32] = "unknown";
+	struct tm tm;
+
+	if (gmtime_r(&t, &tm))
+		strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
+	snprintf(ret, REPO_IMAGE_NAME_MAX, "%s/%s/%s", i->host, i->disk, text);
+	return ret;
+}
+
+/* ---- loading ------------------------------------------------------------------------------------ */
+
+struct hash_list {
+	const char *prefix;
+	uint8_t (*items)[REPO_NAME_HASH];
+	size_t count, allocated;
+};
+
+static void hash_list_done(struct hash_list *l)
+{
+	free(l->items);
+}
+
+static int hash_list_add(void *ctx, const char *name, uint64_t size)
+{
+	struct hash_list *l = ctx;
+	uint8_t hash[REPO_NAME_HASH];
+
+	(void)size;
+	if (strncmp(name, l->prefix, strlen(l->prefix)) != 0 ||
+	    hex_decode(name + strlen(l->prefix), hash, sizeof(hash)) < 0)
+		return 0;
+	if (l->count == l->allocated) {
+		size_t n = l->allocated ? l->allocated * 2 : 64;
+		void *more = reallocarray(l->items, n, sizeof(*l->items));
+
+		if (!more)
+			return -ENOMEM;
+		l->items = more;
+		l->allocated = n;
+	}
+	memcpy(l->items[l->count++], hash, sizeof(hash));
+	return 0;
+}
+
+static int hash_compare(const void *a, const void *b)
+{
+	return memcmp(a, b, REPO_NAME_HASH);
+}
+
+/* Every object below @folder that has a hash behind @prefix, sorted. */
+static int hash_list_load(struct repo *r, const char *folder, struct hash_list *l, struct err *e)
+{
+	int n = store_list(r->store, folder, hash_list_add, l, e);
+
+	if (n == -ENOMEM)
+		return err_oom(e);
+	if (l->count)
+		qsort(l->items, l->count, sizeof(*l->items), hash_compare);
+	return n;
+}
+
+static int images_compare(const void *a, const void *b)
+{
+	const struct repo_image *x = *(struct repo_image *const *)a,
+				*y = *(struct repo_image *const *)b;
+
+	if (x->time_ns != y->time_ns)
+		return x->time_ns < y->time_ns ? -1 : 1;
+	return memcmp(x->hash, y->hash, sizeof(x->hash));
+}
+
+static int images_load_one(struct repo *r, const uint8_t hash[REPO_NAME_HASH],
+			   struct repo_image **ret, struct repo_images *l, struct err *e)
+{
+	struct err why = { 0 };
+	int n;
+
+	n = repo_image_get(r, hash, ret, &why);
+	/* it was deleted since it was listed */
+	if (n == -ENOENT)
+		return 0;
+	if (n == -EBADMSG || n == -ENOTSUP) {
+		if (!l->damaged++)
+			l->first_damage = why;
+		return 0;
+	}
+	if (n < 0 && e)
+		*e = why;
+	return n < 0 ? n : 1;
+}
+
+int repo_images_load(struct repo *r, bool forgotten_too, struct repo_images *ret, struct err *e)
+{
+	_cleanup_(hash_list_done) struct hash_list forgotten = { .prefix = FORGET_PREFIX };
+	_cleanup_(hash_list_done) struct hash_list all = { .prefix = IMAGES_PREFIX };
+	_cleanup_(repo_images_done) struct repo_images l = { 0 };
+	int n;
+
+	/* images first: one that is deleted in between is not there, and one without its tombstone is not shown */
+	n = hash_list_load(r, IMAGES_PREFIX, &all, e);
+	if (n >= 0)
+		n = hash_list_load(r, "gc/", &forgotten, e);
+	if (n < 0)
+		return n;
+	l.items = calloc(all.count + 1, sizeof(*l.items));
+	if (!l.items)
+		return err_oom(e);
+	for (size_t i = 0; i < all.count; i++) {
+		bool gone = forgotten.count &&
+			    bsearch(all.items[i], forgotten.items, forgotten.count,
+				    sizeof(*forgotten.items), hash_compare);
+
+		if (gone && !forgotten_too)
+			continue;
+		n = images_load_one(r, all.items[i], &l.items[l.count], &l, e);
+		if (n < 0)
+			return n;
+		if (n == 0)
+			continue;
+		l.items[l.count++]->forgotten = gone;
+	}
+	qsort(l.items, l.count, sizeof(struct repo_image *), images_compare);
+	*ret = l;
+	l = (struct repo_images){ 0 };
+	return 0;
+}
+
+void repo_images_done(struct repo_images *l)
+{
+	for (size_t i = 0; i < l->count; i++)
+		repo_image_free(l->items[i]);
+	free(l->items);
+	*l = (struct repo_images){ 0 };
+}
+
+/* ---- selecting ---------------------------------------------------------------------------------- */
+
+/* Does HOST/DISK of @i begin as @text, up to @len bytes, that end at a '/' or its end? */
+static bool image_is_of(const struct repo_image *i, const char *text, size_t len)
+{
+	char name[REPO_IMAGE_NAME_MAX];
+
+	if (!len)
+		return true;
+	snprintf(name, sizeof(name), "%s/%s/", i->host, i->disk);
+	return strncmp(name, text, len) == 0 && name[len] == '/';
+}
+
+static bool image_has_hash(const struct repo_image *i, const char *text)
+{
+	char hex[2 * REPO_NAME_HASH + 1];
+
+	return strlen(text) >= SELECT_HASH_DIGITS &&
+	       strncmp(hex_encode(i->hash, sizeof(i->hash), hex), text, strlen(text)) == 0;
+}
+
+static bool image_matches(const struct repo_image *i, const char *text)
+{
+	char name[REPO_IMAGE_NAME_MAX];
+
+	return strncmp(repo_image_name(i, name), text, strlen(text)) == 0 ||
+	       image_has_hash(i, text);
+}
+
+/* "latest", "HOST/latest", "HOST/DISK/latest": how many bytes stand before it; -1: it is none of these. */
+static ssize_t select_latest(const char *text)
+{
+	const char *slash = strrchr(text, '/');
+
+	if (strcmp(slash ? slash + 1 : text, "latest") != 0)
+		return -1;
+	return slash ? slash - text : 0;
+}
+
+static int select_ambiguous(const struct repo_images *l, const char *text, struct err *e)
+{
+	char names[3 * REPO_IMAGE_NAME_MAX] = "", name[REPO_IMAGE_NAME_MAX];
+	unsigned int n = 0;
+
+	for (size_t i = 0; i < l->count && n < 3; i++) {
+		if (!image_matches(l->items[i], text))
+			continue;
+		strcat(names, n++ ? ", " : "");
+		strcat(names, repo_image_name(l->items[i], name));
+	}
+	return err_set(e, -ENOTUNIQ, "%.100s could be any of several images (%s …): say more of it",
+		       text, names);
+}
+
+int repo_images_select(const struct repo_images *l, const char *text, const char *host,
+		       struct repo_image **ret, struct err *e)
+{
+	const ssize_t latest = select_latest(text);
+	struct repo_image *found = NULL;
+	char name[REPO_IMAGE_NAME_MAX];
+
+	for (size_t i = 0; i < l->count; i++) {
+		struct repo_image *it = l->items[i];
+
+		if (host && strcmp(host, it->host) != 0)
+			continue;
+		if (latest >= 0 ? !image_is_of(it, text, (size_t)latest) : !image_matches(it, text))
+			continue;
+		/* a name in full is that image, also where it is the beginning of another's */
+		if (latest < 0 && !strcmp(repo_image_name(it, name), text)) {
+			*ret = it;
+			return 0;
+		}
+		if (found && latest < 0)
+			return select_ambiguous(l, text, e);
+		found = it;
+	}
+	if (!found) {
+		return err_set(e, -ENOENT, "no image %.100s%s%.64s: 'ambroctl list' shows them",
+			       text, host ? " of host " : "", host ? host : "");
+	}
+	*ret = found;
+	return 0;
+}

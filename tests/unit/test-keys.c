@@ -1,0 +1,644 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <sodium.h>
+
+#include "lib/repo/keys.h"
+
+/* A repository with one passphrase, "old". */
+struct fixture {
+	struct store *store;
+	struct repo_format format;
+	struct crypt *crypt;
+};
+
+static struct secret *secret_of(const char *text)
+{
+	struct secret *s = secret_new(strlen(text), NULL);
+
+	assert_non_null(s);
+	memcpy(s->bytes, text, s->len);
+	return s;
+}
+
+/* The cheapest slot. */
+static struct key_slot_new slot_for(const struct secret *s, enum crypt_rights rights)
+{
+	return (struct key_slot_new){ .rights = rights,
+				      .label = "test",
+				      .secret = s,
+				      .operations = KEY_WRAP_OPERATIONS_MIN,
+				      .memory = KEY_WRAP_MEMORY_MIN };
+}
+
+static struct key_slot_new slot_to(const struct key_pair *k, enum crypt_rights rights)
+{
+	struct key_slot_new new = { .rights = rights, .label = "client" };
+
+	memcpy(new.public, k->public, KEY_SIZE);
+	return new;
+}
+
+static int setup(void **state)
+{
+	_cleanup_(secret_freep) struct secret *old = secret_of("old");
+	struct key_slot_new new = slot_for(old, CRYPT_RIGHTS_FULL);
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	f->format.chunk_shift = 18;
+	assert_int_equal(store_memory_new(&f->store), 0);
+	assert_int_equal(keys_init(f->store, &f->format, &new, 1, &f->crypt, NULL), 0);
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	crypt_free(f->crypt);
+	store_free(f->store);
+	free(f);
+	return 0;
+}
+
+/* Returns what unlocking does; what opens must be the very secrets. */
+static int try_passphrase(const struct fixture *f, const char *text, enum crypt_rights *ret,
+			  struct err *e)
+{
+	_cleanup_(secret_freep) struct secret *s = secret_of(text);
+	_cleanup_(crypt_freep) struct crypt *c = NULL;
+	uint8_t id[REPO_ID_SIZE];
+	int r;
+
+	r = keys_unlock_passphrase(f->store, &f->format, s, &c, NULL, e);
+	assert_int_equal(r == 0, c != NULL);
+	if (r < 0)
+		return r;
+	crypt_repo_id(c, id);
+	assert_memory_equal(id, f->format.id, sizeof(id));
+	if (ret)
+		*ret = crypt_rights(c);
+	return 0;
+}
+
+static int try_key(const struct fixture *f, const struct key_pair *k, enum crypt_rights *ret,
+		   struct err *e)
+{
+	_cleanup_(crypt_freep) struct crypt *c = NULL;
+	int r = keys_unlock_key(f->store, &f->format, k, &c, NULL, e);
+
+	if (r == 0 && ret)
+		*ret = crypt_rights(c);
+	return r;
+}
+
+static size_t count_slots(const struct fixture *f, size_t *damaged)
+{
+	struct keys keys;
+	size_t n;
+
+	assert_int_equal(keys_load(f->store, &f->format, &keys, NULL), 0);
+	n = keys.count;
+	if (damaged) {
+		*damaged = keys.damaged;
+	} else {
+		assert_int_equal(keys.damaged, 0);
+	}
+	keys_done(&keys);
+	return n;
+}
+
+static void first_id(const struct fixture *f, char ret[KEY_SLOT_ID_MAX])
+{
+	struct keys keys;
+
+	assert_int_equal(keys_load(f->store, &f->format, &keys, NULL), 0);
+	assert_true(keys.count > 0);
+	memcpy(ret, keys.slots[0].id, KEY_SLOT_ID_MAX);
+	keys_done(&keys);
+}
+
+static void a_passphrase_opens_and_a_wrong_one_does_not(void **state)
+{
+	struct fixture *f = *state;
+	enum crypt_rights rights = 0;
+	struct err e = { 0 };
+
+	assert_int_equal(try_passphrase(f, "old", &rights, NULL), 0);
+	assert_int_equal(rights, CRYPT_RIGHTS_FULL);
+	assert_int_equal(try_passphrase(f, "Old", NULL, &e), -ENOKEY);
+	assert_non_null(strstr(e.text, "wrong"));
+	assert_int_equal(try_passphrase(f, "old\n", NULL, NULL), -ENOKEY);
+}
+
+static void a_recipient_opens_with_the_rights_it_was_given(void **state)
+{
+	_cleanup_(key_pair_freep) struct key_pair *full = NULL, *write = NULL, *none = NULL;
+	struct fixture *f = *state;
+	struct key_slot_new a, b;
+	enum crypt_rights rights = 0;
+	struct err e = { 0 };
+
+	full = key_pair_generate(NULL);
+	assert_non_null(full);
+	write = key_pair_generate(NULL);
+	assert_non_null(write);
+	none = key_pair_generate(NULL);
+	assert_non_null(none);
+	a = slot_to(full, CRYPT_RIGHTS_FULL);
+	b = slot_to(write, CRYPT_RIGHTS_WRITE);
+	assert_int_equal(keys_add(f->store, &f->format, f->crypt, &a, NULL, NULL), 0);
+	assert_int_equal(keys_add(f->store, &f->format, f->crypt, &b, NULL, NULL), 0);
+	assert_int_equal(try_key(f, full, &rights, NULL), 0);
+	assert_int_equal(rights, CRYPT_RIGHTS_FULL);
+	assert_int_equal(try_key(f, write, &rights, NULL), 0);
+	assert_int_equal(rights, CRYPT_RIGHTS_WRITE);
+	assert_int_equal(try_key(f, none, NULL, &e), -ENOKEY);
+	assert_non_null(strstr(e.text, "no slot for this key"));
+	/* the public half is no key */
+	write->has_secret = false;
+	assert_int_equal(try_key(f, write, NULL, NULL), -EINVAL);
+}
+
+static void who_may_only_write_cannot_give_the_right_to_read(void **state)
+{
+	_cleanup_(secret_freep) struct secret *s = secret_of("client");
+	_cleanup_(crypt_freep) struct crypt *write = NULL;
+	struct fixture *f = *state;
+	struct key_slot_new new = slot_for(s, CRYPT_RIGHTS_WRITE);
+	enum crypt_rights rights = 0;
+
+	assert_int_equal(keys_add(f->store, &f->format, f->crypt, &new, NULL, NULL), 0);
+	assert_int_equal(keys_unlock_passphrase(f->store, &f->format, s, &write, NULL, NULL), 0);
+	new.rights = CRYPT_RIGHTS_FULL;
+	assert_int_equal(keys_add(f->store, &f->format, write, &new, NULL, NULL), -EACCES);
+	/* what it was given it can pass on */
+	new.rights = CRYPT_RIGHTS_WRITE;
+	assert_int_equal(keys_add(f->store, &f->format, write, &new, NULL, NULL), 0);
+	assert_int_equal(count_slots(f, NULL), 3);
+	assert_int_equal(try_passphrase(f, "client", &rights, NULL), 0);
+	assert_int_equal(rights, CRYPT_RIGHTS_WRITE);
+}
+
+static void a_revoked_key_opens_nothing(void **state)
+{
+	_cleanup_(key_pair_freep) struct key_pair *k = NULL;
+	struct fixture *f = *state;
+	char id[KEY_SLOT_ID_MAX];
+	struct key_slot_new new;
+
+	k = key_pair_generate(NULL);
+	assert_non_null(k);
+	new = slot_to(k, CRYPT_RIGHTS_FULL);
+	assert_int_equal(keys_add(f->store, &f->format, f->crypt, &new, id, NULL), 0);
+	assert_int_equal(try_key(f, k, NULL, NULL), 0);
+	assert_int_equal(keys_remove(f->store, &f->format, id, false, NULL), 0);
+	assert_int_equal(try_key(f, k, NULL, NULL), -ENOKEY);
+	assert_int_equal(keys_remove(f->store, &f->format, id, false, NULL), -ENOENT);
+	assert_int_equal(try_passphrase(f, "old", NULL, NULL), 0);
+}
+
+static void the_last_full_slot_is_not_removed_unless_forced(void **state)
+{
+	_cleanup_(secret_freep) struct secret *s = secret_of("client");
+	struct fixture *f = *state;
+	struct key_slot_new new = slot_for(s, CRYPT_RIGHTS_WRITE);
+	char id[KEY_SLOT_ID_MAX];
+	struct err e = { 0 };
+
+	first_id(f, id);
+	assert_int_equal(keys_add(f->store, &f->format, f->crypt, &new, NULL, NULL), 0);
+	assert_int_equal(keys_remove(f->store, &f->format, id, false, &e), -EBUSY);
+	assert_non_null(strstr(e.text, "last one with full rights"));
+	assert_int_equal(try_passphrase(f, "old", NULL, NULL), 0);
+	assert_int_equal(keys_remove(f->store, &f->format, id, true, NULL), 0);
+	assert_int_equal(try_passphrase(f, "old", NULL, NULL), -ENOKEY);
+	assert_int_equal(try_passphrase(f, "client", NULL, NULL), 0);
+}
+
+static void a_changed_passphrase_takes_the_place_of_the_old_one(void **state)
+{
+	_cleanup_(secret_freep) struct secret *s = secret_of("new");
+	struct fixture *f = *state;
+	struct key_slot_new new = slot_for(s, CRYPT_RIGHTS_FULL);
+	char id[KEY_SLOT_ID_MAX];
+
+	first_id(f, id);
+	assert_int_equal(keys_change(f->store, &f->format, f->crypt, id, &new, NULL), 0);
+	assert_int_equal(try_passphrase(f, "old", NULL, NULL), -ENOKEY);
+	assert_int_equal(try_passphrase(f, "new", NULL, NULL), 0);
+	assert_int_equal(count_slots(f, NULL), 1);
+}
+
+/* K1: @at, @fault during a change; afterwards the old or the new passphrase opens. */
+static void change_with_fault(uint64_t at, enum store_fault fault, struct fixture *f)
+{
+	_cleanup_(secret_freep) struct secret *s = secret_of("new");
+	struct key_slot_new new = slot_for(s, CRYPT_RIGHTS_FULL);
+	char id[KEY_SLOT_ID_MAX];
+	struct store *faulty = NULL;
+	bool old_opens, new_opens;
+	int r;
+
+	first_id(f, id);
+	assert_int_equal(store_fault_new(f->store, &faulty), 0);
+	store_fault_at(faulty, at, fault, -EIO);
+	r = keys_change(faulty, &f->format, f->crypt, id, &new, NULL);
+	f->store = store_fault_release(faulty);
+	old_opens = try_passphrase(f, "old", NULL, NULL) == 0;
+	new_opens = try_passphrase(f, "new", NULL, NULL) == 0;
+	assert_true(old_opens || new_opens);
+	/* what was reported as done is done */
+	if (r == 0)
+		assert_true(new_opens && !old_opens);
+	/* nothing that is neither */
+	count_slots(f, NULL);
+	/* and it can be done again */
+	first_id(f, id);
+	if (old_opens && !new_opens) {
+		assert_int_equal(keys_change(f->store, &f->format, f->crypt, id, &new, NULL), 0);
+	}
+	assert_int_equal(try_passphrase(f, "new", NULL, NULL), 0);
+}
+
+static void no_failure_of_a_change_loses_the_last_key(void **state)
+{
+	for (enum store_fault fault = STORE_FAULT_FAIL; fault <= STORE_FAULT_DEAD_AFTER; fault++) {
+		for (uint64_t at = 0; at < 4; at++) {
+			void *own = NULL;
+
+			setup(&own);
+			change_with_fault(at, fault, own);
+			teardown(&own);
+		}
+	}
+}
+
+static void no_failure_of_adding_or_removing_loses_a_key(void **state)
+{
+	_cleanup_(secret_freep) struct secret *s = secret_of("second");
+	struct key_slot_new new = slot_for(s, CRYPT_RIGHTS_FULL);
+
+	for (enum store_fault fault = STORE_FAULT_FAIL; fault <= STORE_FAULT_DEAD_AFTER; fault++) {
+		for (uint64_t at = 0; at < 3; at++) {
+			char first[KEY_SLOT_ID_MAX], second[KEY_SLOT_ID_MAX] = "";
+			struct store *faulty = NULL;
+			void *own = NULL;
+			struct fixture *f;
+			int r;
+
+			setup(&own);
+			f = own;
+			first_id(f, first);
+			assert_int_equal(store_fault_new(f->store, &faulty), 0);
+			store_fault_at(faulty, at, fault, -EIO);
+			r = keys_add(faulty, &f->format, f->crypt, &new, second, NULL);
+			if (r == 0)
+				keys_remove(faulty, &f->format, second, false, NULL);
+			f->store = store_fault_release(faulty);
+			assert_int_equal(try_passphrase(f, "old", NULL, NULL), 0);
+			teardown(&own);
+		}
+	}
+}
+
+/* A store in which somebody else removes a slot at the moment when we remove ours. */
+struct racing {
+	struct store base;
+	struct store *below;
+	char other[32];
+};
+
+static int racing_put(struct store *s, const char *name, const struct iovec *parts, size_t n,
+		      struct err *e)
+{
+	return store_putv(((struct racing *)s)->below, name, parts, n, e);
+}
+
+static int racing_get(struct store *s, const char *name, uint64_t offset, void *buf, size_t len,
+		      struct err *e)
+{
+	return store_get(((struct racing *)s)->below, name, offset, buf, len, e);
+}
+
+static int racing_size(struct store *s, const char *name, uint64_t *ret, struct err *e)
+{
+	return store_size(((struct racing *)s)->below, name, ret, e);
+}
+
+static int racing_list(struct store *s, const char *prefix, store_list_fn fn, void *ctx,
+		       struct err *e)
+{
+	return store_list(((struct racing *)s)->below, prefix, fn, ctx, e);
+}
+
+static int racing_del(struct store *s, const char *name, struct err *e)
+{
+	struct racing *r = (struct racing *)s;
+
+	store_del(r->below, r->other, NULL);
+	return store_del(r->below, name, e);
+}
+
+static void two_who_remove_the_last_two_at_once_leave_one(void **state)
+{
+	static const struct store_ops ops = { racing_put,  racing_get, racing_size,
+					      racing_list, racing_del, NULL };
+	_cleanup_(secret_freep) struct secret *s = secret_of("second");
+	struct fixture *f = *state;
+	struct key_slot_new new = slot_for(s, CRYPT_RIGHTS_FULL);
+	struct racing racing = { .base = { &ops }, .below = f->store };
+	char first[KEY_SLOT_ID_MAX], second[KEY_SLOT_ID_MAX];
+	struct err e = { 0 };
+
+	first_id(f, first);
+	assert_int_equal(keys_add(f->store, &f->format, f->crypt, &new, second, NULL), 0);
+	snprintf(racing.other, sizeof(racing.other), "keys/%s", first);
+	assert_int_equal(keys_remove(&racing.base, &f->format, second, false, &e), -EBUSY);
+	assert_int_equal(try_passphrase(f, "second", NULL, NULL), 0);
+}
+
+static void a_changed_format_opens_nothing(void **state)
+{
+	_cleanup_(key_pair_freep) struct key_pair *k = NULL;
+	struct fixture *f = *state;
+	const struct repo_format was = f->format;
+	struct key_slot_new new;
+	struct err e = { 0 };
+
+	k = key_pair_generate(NULL);
+	assert_non_null(k);
+	new = slot_to(k, CRYPT_RIGHTS_FULL);
+	assert_int_equal(keys_add(f->store, &f->format, f->crypt, &new, NULL, NULL), 0);
+	f->format.chunk_shift++;
+	assert_int_equal(try_passphrase(f, "old", NULL, &e), -ENOKEY);
+	assert_non_null(strstr(e.text, "\"format\" was changed"));
+	assert_int_equal(try_key(f, k, NULL, NULL), -EBADMSG);
+	f->format = was;
+	f->format.created_ns++;
+	assert_int_equal(try_passphrase(f, "old", NULL, NULL), -ENOKEY);
+	assert_int_equal(try_key(f, k, NULL, NULL), -EBADMSG);
+	f->format = was;
+	f->format.id[0] ^= 1;
+	assert_int_equal(try_passphrase(f, "old", NULL, &e), -ENOKEY);
+	assert_non_null(strstr(e.text, "another repository's"));
+	f->format = was;
+	f->format.encrypted = false;
+	assert_int_equal(try_passphrase(f, "old", NULL, NULL), -EINVAL);
+	assert_int_equal(try_key(f, k, NULL, NULL), -EINVAL);
+	f->format = was;
+	assert_int_equal(try_key(f, k, NULL, NULL), 0);
+}
+
+static void the_store_s_own_secrets_are_not_taken(void **state)
+{
+	_cleanup_(key_pair_freep) struct key_pair *k = NULL;
+	_cleanup_(crypt_freep) struct crypt *evil = NULL;
+	struct fixture *f = *state;
+	struct key_slot_new new;
+	struct repo_format other;
+	struct err e = { 0 };
+
+	/* everybody can seal secrets to a public key */
+	k = key_pair_generate(NULL);
+	assert_non_null(k);
+	assert_int_equal(crypt_new(&evil, NULL), 0);
+	new = slot_to(k, CRYPT_RIGHTS_FULL);
+	assert_int_equal(keys_add(f->store, &f->format, evil, &new, NULL, NULL), 0);
+	assert_int_equal(try_key(f, k, NULL, &e), -EBADMSG);
+	/* and make a whole repository of its own: only the line in the key's file finds that */
+	other = f->format;
+	crypt_repo_id(evil, other.id);
+	assert_int_equal(keys_add(f->store, &other, evil, &new, NULL, NULL), 0);
+	memcpy(k->repository, f->format.id, REPO_ID_SIZE);
+	k->has_repository = true;
+	f->format = other;
+	assert_int_equal(try_key(f, k, NULL, NULL), -EPERM);
+}
+
+static void every_flipped_bit_of_a_slot_is_refused(void **state)
+{
+	struct fixture *f = *state;
+	char id[KEY_SLOT_ID_MAX], name[32];
+	uint64_t size;
+
+	first_id(f, id);
+	snprintf(name, sizeof(name), "keys/%s", id);
+	assert_int_equal(store_size(f->store, name, &size, NULL), 0);
+	for (uint64_t byte = 0; byte < size; byte++) {
+		for (unsigned int bit = 0; bit < 7; bit++) {
+			uint8_t mask = (uint8_t)(1u << bit), was;
+			int r;
+
+			assert_int_equal(store_get(f->store, name, byte, &was, 1, NULL), 0);
+			/* the case of a digit, and one blank for another, mean nothing */
+			if ((mask == 0x20 && was >= 'A') || was == ' ' || was == '\n')
+				continue;
+			store_memory_flip(f->store, name, byte, mask);
+			r = try_passphrase(f, "old", NULL, NULL);
+			assert_true(r == -ENOKEY || r == -EBADMSG);
+			store_memory_flip(f->store, name, byte, mask);
+		}
+	}
+	assert_int_equal(try_passphrase(f, "old", NULL, NULL), 0);
+}
+
+static void a_slot_under_another_name_is_refused(void **state)
+{
+	_cleanup_free_ void *text = NULL;
+	struct fixture *f = *state;
+	char id[KEY_SLOT_ID_MAX], name[32];
+	size_t len;
+
+	first_id(f, id);
+	snprintf(name, sizeof(name), "keys/%s", id);
+	assert_int_equal(store_get_all(f->store, name, 4096, &text, &len, NULL), 0);
+	assert_int_equal(store_put(f->store, "keys/00000000000000aa", text, len, NULL), 0);
+	assert_int_equal(store_del(f->store, name, NULL), 0);
+	assert_int_equal(count_slots(f, NULL), 1);
+	assert_int_equal(try_passphrase(f, "old", NULL, NULL), -ENOKEY);
+}
+
+/* The first slot's text with @from replaced by @to. */
+static void forge(const struct fixture *f, const char *from, const char *to, const char *name)
+{
+	_cleanup_free_ char *text = NULL, *forged = NULL;
+	char id[KEY_SLOT_ID_MAX], first[32], *at;
+	void *bytes;
+	size_t len;
+
+	first_id(f, id);
+	snprintf(first, sizeof(first), "keys/%s", id);
+	assert_int_equal(store_get_all(f->store, first, 4096, &bytes, &len, NULL), 0);
+	text = strndup(bytes, len);
+	free(bytes);
+	at = strstr(text, from);
+	assert_non_null(at);
+	*at = '\0';
+	assert_true(asprintf(&forged, "%s%s%s", text, to, at + strlen(from)) > 0);
+	assert_int_equal(store_put(f->store, name, forged, strlen(forged), NULL), 0);
+}
+
+static void a_hostile_slot_cannot_ask_for_much(void **state)
+{
+	static const char *const lies[][2] = {
+		{ "\"memory\": 8192", "\"memory\": 1073741825" },
+		{ "\"memory\": 8192", "\"memory\": 9223372036854775807" },
+		{ "\"memory\": 8192", "\"memory\": 8191" },
+		{ "\"memory\": 8192", "\"memory\": 0" },
+		{ "\"memory\": 8192", "\"memory\": -8192" },
+		{ "\"operations\": 1", "\"operations\": 0" },
+		{ "\"operations\": 1", "\"operations\": 524289" },
+		{ "\"operations\": 1", "\"operations\": 9223372036854775807" },
+		{ "\"operations\": 1", "\"operations\": -1" },
+	};
+	struct fixture *f = *state;
+	size_t damaged;
+
+	for (size_t i = 0; i < ARRAY_SIZE(lies); i++) {
+		char name[32];
+
+		snprintf(name, sizeof(name), "keys/00000000000000%02zx", i);
+		forge(f, lies[i][0], lies[i][1], name);
+	}
+	assert_int_equal(count_slots(f, &damaged), 1);
+	assert_int_equal(damaged, ARRAY_SIZE(lies));
+	assert_int_equal(try_passphrase(f, "old", NULL, NULL), 0);
+}
+
+static void rubbish_among_the_slots_does_no_harm(void **state)
+{
+	_cleanup_free_ char *large = malloc(100000);
+	struct fixture *f = *state;
+	struct err e = { 0 };
+	size_t damaged;
+
+	assert_non_null(large);
+	memset(large, '[', 100000);
+	assert_int_equal(store_put(f->store, "keys/short", "x", 1, NULL), 0);
+	assert_int_equal(store_put(f->store, "keys/00000000000000zz", "x", 1, NULL), 0);
+	assert_int_equal(store_put(f->store, "keys/0000000000000001", "", 0, NULL), 0);
+	assert_int_equal(store_put(f->store, "keys/0000000000000002", "{}", 2, NULL), 0);
+	assert_int_equal(store_put(f->store, "keys/0000000000000003", large, 100000, NULL), 0);
+	assert_int_equal(store_put(f->store, "keys/0000000000000004", large, 4000, NULL), 0);
+	forge(f, "\"format\": 1", "\"format\": 2", "keys/0000000000000005");
+	forge(f, "\"full\"", "\"more\"", "keys/0000000000000006");
+	forge(f, "\"test\"", "\"\\u001b[2J\"", "keys/0000000000000007");
+	forge(f, "\"argon2id13\"", "\"md5\"", "keys/0000000000000008");
+	assert_int_equal(count_slots(f, &damaged), 1);
+	assert_int_equal(damaged, 10);
+	assert_int_equal(try_passphrase(f, "old", NULL, NULL), 0);
+	assert_int_equal(try_passphrase(f, "wrong", NULL, &e), -ENOKEY);
+	assert_non_null(strstr(e.text, "10 could not be read"));
+}
+
+static void rights_that_a_slot_only_claims_are_not_believed(void **state)
+{
+	_cleanup_(key_pair_freep) struct key_pair *k = NULL;
+	struct fixture *f = *state;
+	struct key_slot_new new;
+	char id[KEY_SLOT_ID_MAX];
+
+	k = key_pair_generate(NULL);
+	assert_non_null(k);
+	new = slot_to(k, CRYPT_RIGHTS_WRITE);
+	/* the only slot, so that forge() takes it */
+	first_id(f, id);
+	assert_int_equal(keys_add(f->store, &f->format, f->crypt, &new, NULL, NULL), 0);
+	assert_int_equal(keys_remove(f->store, &f->format, id, true, NULL), 0);
+	first_id(f, id);
+	forge(f, "\"write\"", "\"full\"", "keys/0000000000000001");
+	assert_int_equal(keys_remove(f->store, &f->format, id, true, NULL), 0);
+	assert_int_equal(try_key(f, k, NULL, NULL), -EBADMSG);
+}
+
+static void a_repository_needs_a_key_with_full_rights(void **state)
+{
+	_cleanup_(secret_freep) struct secret *s = secret_of("x"), *empty = secret_of("");
+	struct key_slot_new new = slot_for(s, CRYPT_RIGHTS_WRITE);
+	_cleanup_(store_freep) struct store *store = NULL;
+	struct repo_format format = { .chunk_shift = 18 };
+	struct crypt *c = NULL;
+
+	assert_int_equal(store_memory_new(&store), 0);
+	assert_int_equal(keys_init(store, &format, &new, 1, &c, NULL), -EINVAL);
+	assert_int_equal(keys_init(store, &format, NULL, 0, &c, NULL), -EINVAL);
+	new = slot_for(empty, CRYPT_RIGHTS_FULL);
+	assert_int_equal(keys_init(store, &format, &new, 1, &c, NULL), -EINVAL);
+	assert_null(c);
+}
+
+static void slots_are_found_by_the_beginning_of_their_ids(void **state)
+{
+	struct key_slot slots[2] = { { .id = "0123456789abcdef" }, { .id = "0123ffffffffffff" } };
+	const struct keys keys = { .slots = slots, .count = 2 };
+	const struct key_slot *found = NULL;
+
+	assert_int_equal(keys_find(&keys, "01234", &found, NULL), 0);
+	assert_ptr_equal(found, &slots[0]);
+	assert_int_equal(keys_find(&keys, "0123ffffffffffff", &found, NULL), 0);
+	assert_ptr_equal(found, &slots[1]);
+	assert_int_equal(keys_find(&keys, "0123", &found, NULL), -ENOTUNIQ);
+	assert_int_equal(keys_find(&keys, "ab", &found, NULL), -ENOENT);
+	assert_int_equal(keys_find(&keys, "", &found, NULL), -ENOENT);
+}
+
+static void labels_are_text(void **state)
+{
+	_cleanup_(secret_freep) struct secret *s = secret_of("x");
+	struct fixture *f = *state;
+	struct key_slot_new new = slot_for(s, CRYPT_RIGHTS_FULL);
+	char label[KEY_SLOT_LABEL_MAX + 2];
+
+	memset(label, 'a', sizeof(label));
+	label[KEY_SLOT_LABEL_MAX + 1] = '\0';
+	new.label = label;
+	assert_int_equal(keys_add(f->store, &f->format, f->crypt, &new, NULL, NULL), -EINVAL);
+	label[KEY_SLOT_LABEL_MAX] = '\0';
+	assert_int_equal(keys_add(f->store, &f->format, f->crypt, &new, NULL, NULL), 0);
+	new.label = "a\033[2J";
+	assert_int_equal(keys_add(f->store, &f->format, f->crypt, &new, NULL, NULL), -EINVAL);
+	new.label = "Größe \"x\"";
+	assert_int_equal(keys_add(f->store, &f->format, f->crypt, &new, NULL, NULL), 0);
+	assert_int_equal(count_slots(f, NULL), 3);
+	assert_int_equal(try_passphrase(f, "x", NULL, NULL), 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_passphrase_opens_and_a_wrong_one_does_not),
+		TEST(a_recipient_opens_with_the_rights_it_was_given),
+		TEST(who_may_only_write_cannot_give_the_right_to_read),
+		TEST(a_revoked_key_opens_nothing),
+		TEST(the_last_full_slot_is_not_removed_unless_forced),
+		TEST(a_changed_passphrase_takes_the_place_of_the_old_one),
+		cmocka_unit_test(no_failure_of_a_change_loses_the_last_key),
+		cmocka_unit_test(no_failure_of_adding_or_removing_loses_a_key),
+		TEST(two_who_remove_the_last_two_at_once_leave_one),
+		TEST(a_changed_format_opens_nothing),
+		TEST(the_store_s_own_secrets_are_not_taken),
+		TEST(every_flipped_bit_of_a_slot_is_refused),
+		TEST(a_slot_under_another_name_is_refused),
+		TEST(a_hostile_slot_cannot_ask_for_much),
+		TEST(rubbish_among_the_slots_does_no_harm),
+		TEST(rights_that_a_slot_only_claims_are_not_believed),
+		cmocka_unit_test(a_repository_needs_a_key_with_full_rights),
+		cmocka_unit_test(slots_are_found_by_the_beginning_of_their_ids),
+		TEST(labels_are_text),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
