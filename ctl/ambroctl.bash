@@ -36,9 +36,10 @@ _ambroctl_words() {
 _ambroctl_argument() {
 	local current=$1 before=$2
 	case $before in
-	--socket | -o | --output) _ambroctl_files "$current" ;;
+	--socket | -o | --output | --key-file | --passphrase-file | --new-passphrase-file | --recipient | --repo | --recovery-key | --state | --config-dir) _ambroctl_files "$current" ;;
 	--strategy) _ambroctl_words "auto dm kmod precopy offline still" "$current" ;;
 	--on-overflow) _ambroctl_words "fail precopy" "$current" ;;
+	--hooks) _ambroctl_words "abort continue off" "$current" ;;
 	--level) _ambroctl_words "fast default max" "$current" ;;
 	--cow)
 		case $current in
@@ -46,7 +47,9 @@ _ambroctl_argument() {
 		*) _ambroctl_words "auto file ram" "$current" ;;
 		esac
 		;;
-	--max-freeze | --cow-size | --threads | --partition) COMPREPLY=() ;;
+	--max-freeze | --cow-size | --threads | --partition | --hook-timeout | --limit-read | --limit-write) COMPREPLY=() ;;
+	--host | --disk | --tag | --passphrase-fd | --keep-* | --grace | --repack-dead | --max-repack) COMPREPLY=() ;;
+	--chunk-size) _ambroctl_words "64K 128K 256K 512K 1M 2M 4M" "$current" ;;
 	*) return 1 ;;
 	esac
 }
@@ -58,15 +61,16 @@ _ambroctl() {
 	_ambroctl_argument "$current" "$before" && return
 	_ambroctl_verb
 	if [[ -z $verb ]]; then
-		_ambroctl_words "capture devices restore show status verify $common --version" "$current"
+		_ambroctl_words "capture devices export forget import key list prune repo restore run show status verify $common --version" "$current"
 		return
 	fi
 	if [[ $current == -* ]]; then
 		case $verb in
-		capture) common+=" --output --force --strategy --cow --cow-size --on-overflow --level --max-freeze --threads" &&
-			common+=" --ignore-read-errors --progress --quiet" ;;
+		capture) common+=" --output --force --strategy --cow --cow-size --on-overflow --level --max-freeze --threads --hooks --hook-timeout --limit-read --limit-write --full-speed" &&
+			common+=" --ignore-read-errors --progress --quiet --repo --host --disk --tag --full --key-file --passphrase-file --passphrase-fd" ;;
 		status) common+=" --repair" ;;
-		restore | show | verify) common+=" $(_ambroctl_options "$verb")" ;;
+		repo) common+=" $(_ambroctl_options repo "${COMP_WORDS[verb_at + 1]}")" ;;
+		export | forget | import | key | list | prune | restore | run | show | verify) common+=" $(_ambroctl_options "$verb")" ;;
 		esac
 		_ambroctl_words "$common" "$current"
 		return
@@ -81,13 +85,18 @@ _ambroctl() {
 			_ambroctl_files "$current"
 		fi
 		;;
+	key) _ambroctl_words "list add change remove generate" "$current" ;;
+	repo) _ambroctl_words "init info check repair gc" "$current" ;;
+	run) _ambroctl_words "$(ambroctl run --list 2>/dev/null)" "$current" ;;
+	import) _ambroctl_files "$current" ;;
+	export) ((COMP_CWORD == verb_at + 1)) || _ambroctl_files "$current" ;;
 	show | verify) _ambroctl_files "$current" ;;
 	esac
 }
 
-# The long options that a verb's --help names.
+# The long options that the --help of a verb, or of a word of it, names.
 _ambroctl_options() {
-	ambroctl "$1" --help 2>/dev/null | grep -oE -- '--[a-z][a-z-]+' | sort -u | tr '\n' ' '
+	ambroctl "$@" --help 2>/dev/null | grep -oE -- '--[a-z][a-z-]+' | sort -u | tr '\n' ' '
 }
 
 complete -F _ambroctl ambroctl

@@ -5,18 +5,27 @@
 #include <getopt.h>
 #include <string.h>
 
+#include "ctl/repo_arg.h"
 #include "ctl/verb.h"
 #include "lib/base/cleanup.h"
 #include "lib/image/codec.h"
 
 static const char capture_help[] =
 	"Usage: ambroctl capture [SOURCE…] -o FILE|- [-o FILE…] [OPTION]…\n"
+	"       ambroctl capture [SOURCE…] --repo DIR [OPTION]…\n"
 	"Takes an image of SOURCE, which stays in use: a disk, a partition or volume, a mount point (the\n"
 	"disk under it), or an image file. Without SOURCE: the disk that holds /. Several SOURCEs, each\n"
 	"with an -o of its own, in the same order, are captured at one instant (by dm or kmod).\n"
 	"\n"
 	"  -o, --output FILE        the image; it has its name only when it is complete. '-' is stdout\n"
 	"      --force              replace FILE\n"
+	"      --repo DIR           into this repository (default: $AMBRO_REPOSITORY), as HOST/DISK/TIME: only\n"
+	"                           what changed since the last image of the disk is read and sent\n"
+	"      --host, --disk NAME  as an image of this host, of this disk (default: as they are called)\n"
+	"      --tag TAG            a tag; may be repeated\n"
+	"      --full               read and send everything\n"
+	"      --key-file FILE, --passphrase-file FILE, --passphrase-fd N\n"
+	"                           of an encrypted repository, see ambroctl-key(1)\n"
 	"      --strategy NAME      auto (default), dm (logical volume), kmod (module ambro), precopy\n"
 	"                           (no snapshot), offline (nothing mounted), still (mounted read-only)\n"
 	"      --cow WHERE          of dm and kmod: the COW store: auto (default), file (on the source),\n"
@@ -26,6 +35,11 @@ static const char capture_help[] =
 	"      --level LEVEL        fast, default, max, or zstd's number -7 … 19\n"
 	"      --max-freeze MS      longest time a file system may stand still (default 2000)\n"
 	"      --threads N          to compress with (default: one per CPU)\n"
+	"      --hooks POLICY       when one of /etc/ambro/hooks.d fails: abort (default), continue; or off\n"
+	"      --hook-timeout S     longest time that each of them may take (default 30)\n"
+	"      --limit-read RATE    bytes to read per second, or with K, M, G\n"
+	"      --limit-write RATE   the same of what is written\n"
+	"      --full-speed         not behind the server's own work: usual I/O and CPU priority\n"
 	"      --ignore-read-errors go on behind sectors that cannot be read; exit code 4 tells\n"
 	"      --progress           with --json: progress as lines of JSON on stderr\n"
 	"  -q, --quiet              no progress and no summary\n"
@@ -49,6 +63,14 @@ enum {
 	OPTION_COW,
 	OPTION_COW_SIZE,
 	OPTION_OVERFLOW,
+	OPTION_DISK,
+	OPTION_TAG,
+	OPTION_FULL,
+	OPTION_HOOKS,
+	OPTION_HOOK_TIMEOUT,
+	OPTION_LIMIT_READ,
+	OPTION_LIMIT_WRITE,
+	OPTION_FULL_SPEED,
 };
 
 static int capture_check_strategy(const char *name)
@@ -62,6 +84,50 @@ static int capture_check_strategy(const char *name)
 	verb_usage("capture", "--strategy: %s is not auto, dm, kmod, precopy, offline or still",
 		   name);
 	return -EINVAL;
+}
+
+/* How it gets on with the rest of the server. */
+static int capture_set_manners(struct capture_args *a, int option)
+{
+	switch (option) {
+	case OPTION_HOOKS:
+		a->hooks = optarg;
+		if (!strcmp(optarg, "abort") || !strcmp(optarg, "continue") ||
+		    !strcmp(optarg, "off"))
+			return 0;
+		verb_usage("capture", "--hooks: %s is not abort, continue or off", optarg);
+		return -EINVAL;
+	case OPTION_HOOK_TIMEOUT:
+		return verb_parse_u64("capture", "--hook-timeout", optarg, 1, 600,
+				      &a->hook_timeout_s);
+	case OPTION_LIMIT_READ:
+		return verb_parse_size("capture", "--limit-read", optarg, 64u << 10,
+				       &a->limit_read);
+	case OPTION_LIMIT_WRITE:
+		return verb_parse_size("capture", "--limit-write", optarg, 64u << 10,
+				       &a->limit_write);
+	case OPTION_FULL_SPEED:
+		a->full_speed = true;
+		return 0;
+	default:
+		a->progress = true;
+		return 0;
+	}
+}
+
+/* Of captures into a repository. */
+static int capture_set_repo(struct capture_args *a, int option)
+{
+	switch (option) {
+	case OPTION_DISK:
+		a->disk = optarg;
+		return 0;
+	case OPTION_TAG:
+		return tag_list_add(&a->tags, "capture", optarg);
+	default:
+		a->full = true;
+		return 0;
+	}
 }
 
 static int capture_set(struct capture_args *a, int option)
@@ -107,9 +173,12 @@ static int capture_set(struct capture_args *a, int option)
 	case OPTION_IGNORE:
 		a->ignore_read_errors = true;
 		return 0;
+	case OPTION_DISK:
+	case OPTION_TAG:
+	case OPTION_FULL:
+		return capture_set_repo(a, option);
 	default:
-		a->progress = true;
-		return 0;
+		return capture_set_manners(a, option);
 	}
 }
 
@@ -120,10 +189,16 @@ static int capture_parse_sources(int n, char **sources, struct capture_args *a)
 		return verb_usage("capture", "more than %u disks cannot be captured together",
 				  CAPTURE_PARTS_MAX);
 	}
-	if (!a->n_outputs)
-		return verb_usage("capture", "where to? give -o FILE, or -o - for stdout");
+	/* the environment names one for all verbs; -o is meant for this capture */
+	a->to_repo = arg_repo.path && (arg_repo.explicit || !a->n_outputs);
+	if (a->to_repo && a->n_outputs)
+		return verb_usage("capture", "into a repository or into a file? not both");
+	if (!a->to_repo && !a->n_outputs) {
+		return verb_usage("capture",
+				  "where to? give -o FILE, -o - for stdout, or --repo DIR");
+	}
 	a->n_sources = n ? (unsigned int)n : 1;
-	if (a->n_outputs != a->n_sources) {
+	if (!a->to_repo && a->n_outputs != a->n_sources) {
 		return verb_usage("capture", "%u source%s and %u outputs: give -o once for each",
 				  a->n_sources, a->n_sources == 1 ? "" : "s", a->n_outputs);
 	}
@@ -149,7 +224,16 @@ int capture_args_parse(int argc, char **argv, struct capture_args *a)
 		{ "cow", required_argument, NULL, OPTION_COW },
 		{ "on-overflow", required_argument, NULL, OPTION_OVERFLOW },
 		{ "cow-size", required_argument, NULL, OPTION_COW_SIZE },
+		{ "hooks", required_argument, NULL, OPTION_HOOKS },
+		{ "hook-timeout", required_argument, NULL, OPTION_HOOK_TIMEOUT },
+		{ "limit-read", required_argument, NULL, OPTION_LIMIT_READ },
+		{ "limit-write", required_argument, NULL, OPTION_LIMIT_WRITE },
+		{ "full-speed", no_argument, NULL, OPTION_FULL_SPEED },
 		{ "progress", no_argument, NULL, OPTION_PROGRESS },
+		{ "disk", required_argument, NULL, OPTION_DISK },
+		{ "tag", required_argument, NULL, OPTION_TAG },
+		{ "full", no_argument, NULL, OPTION_FULL },
+		VERB_REPO_OPTIONS,
 		VERB_OPTIONS,
 	};
 	int c, code;

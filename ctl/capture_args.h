@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "ctl/import_args.h"
+
 /* Disks at one instant: as many as the agent captures at once. */
 #define CAPTURE_PARTS_MAX 4u
 
@@ -16,7 +18,15 @@ struct capture_args {
 	int level;
 	const char *cow, *overflow;		   /* NULL: the agent's default */
 	uint64_t max_freeze_ms, threads, cow_size; /* 0: the agent's defaults */
+	const char *hooks;			   /* NULL: the agent's default */
+	uint64_t hook_timeout_s, limit_read,
+		limit_write; /* limits: bytes per second; 0: as above */
+	bool full_speed;
 	bool ignore_read_errors, force, progress, quiet;
+	/* into a repository (ctl/repo_arg.h) instead of outputs */
+	bool to_repo, full;
+	const char *disk; /* the name under which it is kept; NULL: as the agent calls it */
+	struct tag_list tags;
 };
 
 /* Returns an exit code, or -1 to go on. */

@@ -287,6 +287,8 @@ int client_job(sd_bus *bus, const char *path, json_t **ret, struct err *e)
 		{ "StrategyReason", "strategy_reason" },
 		{ "Passes", "passes" },
 		{ "FreezeUsec", "freeze_us" },
+		{ "Hooks", "hooks" },
+		{ "HooksFailed", "hooks_failed" },
 		{ "ErrorCode", "error_code" },
 		{ "Error", "error" },
 	};

@@ -7,6 +7,39 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
+
+#include "ctl/repo_arg.h"
+#include "lib/repo/repo_source.h"
+
+static int image_file_open_in_repo(struct image_file *f, struct err *e)
+{
+	int r;
+
+	r = repo_arg_open(&arg_repo, true, &f->repo, e);
+	if (r < 0)
+		return r;
+	f->fd = open(arg_repo.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (f->fd < 0)
+		return err_set_errno(e, -errno, "cannot open %s", arg_repo.path);
+	r = repo_images_load(f->repo, false, &f->images, e);
+	if (r >= 0)
+		r = repo_images_select(&f->images, f->path, arg_repo.host, &f->image, e);
+	if (r == -ENOENT && f->images.damaged) {
+		return err_set(e, -EBADMSG,
+			       "no image %.100s, but %zu images are damaged; the first: %.200s",
+			       f->path, f->images.damaged, f->images.first_damage.text);
+	}
+	if (r >= 0)
+		r = repo_source_open(f->repo, f->image, &f->reader, e);
+	return r;
+}
+
+/* Does the user mean an image of the repository? */
+static bool image_file_in_repo(const char *path)
+{
+	return arg_repo.path && (arg_repo.explicit || access(path, F_OK) < 0);
+}
 
 int image_file_open(const char *path, struct image_file *ret, struct err *e)
 {
@@ -18,6 +51,16 @@ int image_file_open(const char *path, struct image_file *ret, struct err *e)
 		return err_set(e, -ESPIPE,
 			       "an image cannot be read from a pipe: its index is at its end; "
 			       "save it to a file first (or use zstd -dc)");
+	}
+	if (image_file_in_repo(path)) {
+		r = image_file_open_in_repo(&f, e);
+		if (r < 0) {
+			image_file_done(&f);
+			return r;
+		}
+		f.manifest = image_reader_manifest(f.reader);
+		*ret = f;
+		return 0;
 	}
 	f.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (f.fd < 0)
@@ -41,6 +84,10 @@ void image_file_done(struct image_file *f)
 {
 	image_reader_free(f->reader);
 	f->reader = NULL;
+	f->image = NULL;
+	repo_images_done(&f->images);
+	repo_free(f->repo);
+	f->repo = NULL;
 	f->fd = close_fd(f->fd);
 }
 

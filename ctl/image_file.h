@@ -1,24 +1,32 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* image_file - an image named on the command line, opened for show, verify and restore. */
+/*
+ * image_file - an image named on the command line, opened for show, verify, restore and export: a file, or with --repo (or
+ * AMBRO_REPOSITORY, unless there is a file of that name) one of a repository.
+ */
 #pragma once
 
 #include <stdint.h>
 
 #include "lib/base/err.h"
 #include "lib/image/image_reader.h"
+#include "lib/repo/repo_image.h"
 
 struct image_file {
 	const char *path; /* borrowed */
-	int fd;
+	int fd;		  /* of the file, or of the repository's directory */
 	struct image_reader *reader;
 	const struct manifest *manifest; /* the reader's */
+	/* in a repository, else NULL */
+	struct repo *repo;
+	struct repo_image *image;
+	struct repo_images images; /* that `image` is one of */
 };
 #define IMAGE_FILE_NONE      \
 	{                    \
 		.fd = -EBADF \
 	}
 
-/* A regular file ("-" is refused with the reason); -EBADMSG when it is damaged or no image. */
+/* A regular file or a repository's image ("-" is refused with the reason); -EBADMSG when it is damaged or no image. */
 int image_file_open(const char *path, struct image_file *ret, struct err *e);
 /* Accepts IMAGE_FILE_NONE. */
 void image_file_done(struct image_file *f);

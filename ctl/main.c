@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ctl/repo_arg.h"
 #include "ctl/verb.h"
 #include "lib/base/cleanup.h"
 
@@ -20,7 +21,15 @@ const char *arg_socket = MAIN_SOCKET;
 static const struct verb main_verbs[] = {
 	{ "capture", verb_capture, "take an image of a disk that is in use" },
 	{ "devices", verb_devices, "the disks of this machine, and how each would be captured" },
+	{ "export", verb_export, "write an image of a repository as a file" },
+	{ "forget", verb_forget, "let images of a repository go" },
+	{ "import", verb_import, "put an image file into a repository" },
+	{ "key", verb_key, "who can open an encrypted repository" },
+	{ "list", verb_list, "the images of a repository" },
+	{ "prune", verb_prune, "give back the space that no image uses" },
+	{ "repo", verb_repo, "make, check and look after a repository" },
 	{ "restore", verb_restore, "write an image back to a disk" },
+	{ "run", verb_run, "do a periodic capture, as its file says" },
 	{ "show", verb_show, "what an image holds" },
 	{ "status", verb_status, "the agent and its captures" },
 	{ "verify", verb_verify, "check every byte of an image" },
@@ -95,6 +104,9 @@ int main(int argc, char **argv)
 	env = getenv("AMBRO_SOCKET");
 	if (env && *env)
 		arg_socket = env;
+	env = getenv("AMBRO_REPOSITORY");
+	if (env && *env)
+		arg_repo.path = env;
 	/* '+': what follows the verb is the verb's */
 	while ((c = getopt_long(argc, argv, "+hV", options, NULL)) >= 0) {
 		/* NOLINTEND(concurrency-mt-unsafe) */

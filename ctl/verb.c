@@ -3,12 +3,14 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "ctl/repo_arg.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/text.h"
 
@@ -58,6 +60,7 @@ int verb_exit_of(int code)
 		return VERB_REFUSED;
 	case EACCES:
 	case EPERM:
+	case ENOKEY: /* an encrypted repository without the key for it */
 		return VERB_DENIED;
 	case ENOTCONN:
 		return VERB_NO_AGENT;
@@ -72,6 +75,35 @@ int verb_fail(const char *verb, const struct err *e)
 {
 	verb_say(verb, "%s", *e->text ? e->text : "failed");
 	return e->code < 0 ? verb_exit_of(e->code) : VERB_FAILED;
+}
+
+/* One of VERB_REPO_OPTIONS. Returns whether it was, and a wrong number as -EINVAL after telling. */
+static int verb_repo_option(int option)
+{
+	uint64_t fd;
+
+	switch (option) {
+	case VERB_OPTION_REPO:
+		arg_repo.path = optarg;
+		arg_repo.explicit = true;
+		return 1;
+	case VERB_OPTION_HOST:
+		arg_repo.host = optarg;
+		return 1;
+	case VERB_OPTION_KEY_FILE:
+		arg_repo.keys.key_file = optarg;
+		return 1;
+	case VERB_OPTION_PASSPHRASE_FILE:
+		arg_repo.keys.passphrase_file = optarg;
+		return 1;
+	case VERB_OPTION_PASSPHRASE_FD:
+		if (verb_parse_u64("", "--passphrase-fd", optarg, 0, INT_MAX, &fd) < 0)
+			return -EINVAL;
+		arg_repo.keys.passphrase_fd = (int)fd;
+		return 1;
+	default:
+		return 0;
+	}
 }
 
 int verb_getopt(int argc, char **argv, const char *letters, const struct option *options,
@@ -103,7 +135,15 @@ int verb_getopt(int argc, char **argv, const char *letters, const struct option 
 			*ret_code = VERB_USAGE;
 			return VERB_GETOPT_RETURN;
 		default:
-			return c;
+			*ret_code = VERB_USAGE;
+			switch (verb_repo_option(c)) {
+			case 0:
+				return c;
+			case 1:
+				break;
+			default:
+				return VERB_GETOPT_RETURN;
+			}
 		}
 	}
 }

@@ -44,7 +44,15 @@ struct verb {
 
 int verb_capture(int argc, char **argv);
 int verb_devices(int argc, char **argv);
+int verb_export(int argc, char **argv);
+int verb_forget(int argc, char **argv);
+int verb_import(int argc, char **argv);
+int verb_key(int argc, char **argv);
+int verb_list(int argc, char **argv);
+int verb_prune(int argc, char **argv);
+int verb_repo(int argc, char **argv);
 int verb_restore(int argc, char **argv);
+int verb_run(int argc, char **argv);
 int verb_show(int argc, char **argv);
 int verb_status(int argc, char **argv);
 int verb_verify(int argc, char **argv);
@@ -53,19 +61,39 @@ int verb_verify(int argc, char **argv);
 extern bool arg_json;	       /* --json: the result is one JSON object (or array) on stdout */
 extern const char *arg_socket; /* --socket, AMBRO_SOCKET or the default path */
 
-#define VERB_OPTION_JSON   1001
-#define VERB_OPTION_SOCKET 1002
-#define VERB_OPTION_HELP   1003
+#define VERB_OPTION_JSON	    1001
+#define VERB_OPTION_SOCKET	    1002
+#define VERB_OPTION_HELP	    1003
+#define VERB_OPTION_REPO	    1004
+#define VERB_OPTION_KEY_FILE	    1005
+#define VERB_OPTION_PASSPHRASE_FILE 1006
+#define VERB_OPTION_PASSPHRASE_FD   1007
+#define VERB_OPTION_HOST	    1008
 /* The first number that a verb may use for long options without a letter. */
 #define VERB_OPTION_OWN 1100
 /* End of a verb's option table. -h stands for --help in all verbs. */
 /* clang-format off */
+/* Before VERB_OPTIONS in the tables of verbs that may work on a repository; kept in arg_repo (ctl/repo_arg.h). */
+#define VERB_REPO_OPTIONS                                                              \
+	{ "repo", required_argument, NULL, VERB_OPTION_REPO },                         \
+	{ "host", required_argument, NULL, VERB_OPTION_HOST },                         \
+	{ "key-file", required_argument, NULL, VERB_OPTION_KEY_FILE },                 \
+	{ "passphrase-file", required_argument, NULL, VERB_OPTION_PASSPHRASE_FILE },   \
+	{ "passphrase-fd", required_argument, NULL, VERB_OPTION_PASSPHRASE_FD }
 #define VERB_OPTIONS                                                   \
 	{ "json", no_argument, NULL, VERB_OPTION_JSON },               \
 	{ "socket", required_argument, NULL, VERB_OPTION_SOCKET },     \
 	{ "help", no_argument, NULL, VERB_OPTION_HELP },               \
 	{ NULL, 0, NULL, 0 }
 /* clang-format on */
+
+/* Their lines of help. */
+#define VERB_REPO_HELP                                                                              \
+	"      --repo DIR            the repository (default: $AMBRO_REPOSITORY)\n"                 \
+	"      --host NAME           only images of this host\n"                                    \
+	"      --key-file FILE       the secret key of an encrypted repository\n"                   \
+	"      --passphrase-file F   its passphrase; without any of these: systemd's credentials\n" \
+	"      --passphrase-fd N     ambro-key and ambro-passphrase, or a prompt\n"
 
 /* verb_getopt() did all there is to do: return *ret_code. */
 #define VERB_GETOPT_RETURN 1000
@@ -93,8 +121,8 @@ int verb_usage(const char *verb, const char *format, ...) __attribute__((format(
 /* Say @e->text and return the exit code for @e->code. */
 int verb_fail(const char *verb, const struct err *e);
 /*
- * -EBADMSG: damaged; -EBUSY, -EEXIST, -EISDIR, -ETXTBSY, -EXDEV: refused; -EACCES, -EPERM: denied; -ENOTCONN: no agent;
- * -ECANCELED: interrupted; 0: ok; else failed.
+ * -EBADMSG: damaged; -EBUSY, -EEXIST, -EISDIR, -ETXTBSY, -EXDEV: refused; -EACCES, -EPERM, -ENOKEY: denied;
+ * -ENOTCONN: no agent; -ECANCELED: interrupted; 0: ok; else failed.
  */
 int verb_exit_of(int code);
 

@@ -15,8 +15,11 @@
 
 #include "ctl/capture_args.h"
 #include "ctl/capture_output.h"
+#include "ctl/capture_repo.h"
+#include "ctl/capture_report.h"
 #include "ctl/client.h"
 #include "ctl/render.h"
+#include "ctl/repo_arg.h"
 #include "ctl/verb.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
@@ -27,7 +30,8 @@
 struct capture_part {
 	const char *source, *name; /* name: the output's, as given */
 	struct capture_output output;
-	char *path; /* of the job */
+	struct capture_feed feed; /* into a repository, instead of the output */
+	char *path;		  /* of the job */
 	bool finished;
 	uint64_t done, total; /* bytes, as last heard */
 };
@@ -35,6 +39,7 @@ struct capture_part {
 struct capture {
 	sd_bus *bus;
 	sd_event *event;
+	struct capture_repo repo;
 	struct capture_part parts[CAPTURE_PARTS_MAX];
 	unsigned int n_parts;
 	struct render_bar bar;
@@ -48,9 +53,11 @@ static void capture_done(struct capture *c)
 	sd_bus_close_unref(c->bus);
 	sd_event_unref(c->event);
 	for (unsigned int i = 0; i < c->n_parts; i++) {
+		capture_feed_done(&c->parts[i].feed);
 		capture_output_done(&c->parts[i].output);
 		free(c->parts[i].path);
 	}
+	capture_repo_done(&c->repo);
 }
 
 /* Which job does @m come from? NULL: another's; other jobs' signals come too. */
@@ -209,7 +216,40 @@ static int capture_watch(struct capture *c)
 	return sd_bus_attach_event(c->bus, c->event, SD_EVENT_PRIORITY_NORMAL);
 }
 
-static int capture_append_options(sd_bus_message *m, const struct capture_args *a)
+/* How it gets on with the rest of the server. An older agent refuses what it does not know, so only what was asked for. */
+static int capture_append_manners(sd_bus_message *m, const struct capture_args *a)
+{
+	int r = 0;
+
+	if (a->hooks)
+		r = sd_bus_message_append(m, "{sv}", "hooks", "s", a->hooks);
+	if (r >= 0 && a->hook_timeout_s) {
+		r = sd_bus_message_append(m, "{sv}", "hook_timeout_ms", "u",
+					  (uint32_t)(a->hook_timeout_s * 1000));
+	}
+	if (r >= 0 && a->limit_read)
+		r = sd_bus_message_append(m, "{sv}", "limit_read", "t", a->limit_read);
+	if (r >= 0 && a->limit_write)
+		r = sd_bus_message_append(m, "{sv}", "limit_write", "t", a->limit_write);
+	if (r >= 0 && a->full_speed)
+		r = sd_bus_message_append(m, "{sv}", "full_speed", "b", 1);
+	return r;
+}
+
+/* What the repository asks for: its chunk size, and an increment on what it has. */
+static int capture_append_repo(sd_bus_message *m, const struct capture_feed *f)
+{
+	int r;
+
+	r = sd_bus_message_append(m, "{sv}", "chunk_shift", "u",
+				  (uint32_t)f->owner->repo->format.chunk_shift);
+	if (r >= 0 && f->parent)
+		r = sd_bus_message_append(m, "{sv}", "parent", "h", f->parent_out);
+	return r;
+}
+
+static int capture_append_options(sd_bus_message *m, const struct capture_args *a,
+				  const struct capture_part *p)
 {
 	int r;
 
@@ -231,11 +271,15 @@ static int capture_append_options(sd_bus_message *m, const struct capture_args *
 		r = sd_bus_message_append(m, "{sv}", "cow_size", "t", a->cow_size);
 	if (r >= 0 && a->threads)
 		r = sd_bus_message_append(m, "{sv}", "threads", "u", (uint32_t)a->threads);
+	if (r >= 0)
+		r = capture_append_manners(m, a);
 	/* a name is needed, not a new one: the agent keeps connections apart */
 	if (r >= 0 && a->n_sources > 1) {
 		r = sd_bus_message_append(m, "{sv}{sv}", "together", "s", "set", "together_count",
 					  "u", (uint32_t)a->n_sources);
 	}
+	if (r >= 0 && a->to_repo)
+		r = capture_append_repo(m, &p->feed);
 	return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
@@ -256,9 +300,9 @@ static int capture_start(struct capture *c, const struct capture_args *a, struct
 	if (r >= 0)
 		r = sd_bus_message_append(m, "s", source);
 	if (r >= 0)
-		r = capture_append_options(m, a);
+		r = capture_append_options(m, a, p);
 	if (r >= 0)
-		r = sd_bus_message_append(m, "h", p->output.fd);
+		r = sd_bus_message_append(m, "h", a->to_repo ? p->feed.stream_out : p->output.fd);
 	if (r >= 0)
 		r = sd_bus_call(c->bus, m, 0, &error, &reply);
 	if (r < 0)
@@ -288,75 +332,27 @@ static int capture_wait(struct capture *c, struct err *e)
 
 /* ---- result ------------------------------------------------------------------------------------- */
 
-static void capture_print_summary(const struct capture_part *p, const json_t *job, FILE *out)
+/* The image into the repository, and what came of it to the result. */
+static int capture_commit(struct capture_part *p, json_t *job, struct err *e)
 {
-	uint64_t written = client_number(job, "written"), bad = client_number(job, "bad");
-	uint64_t read = client_number(job, "read"), ms = client_number(job, "duration_ms");
-	uint64_t passes = client_number(job, "passes");
-	const char *source = client_text(job, "source");
-	char x[RENDER_MAX], y[RENDER_MAX], z[RENDER_MAX], clean[512];
-
-	fprintf(out, "captured %s (%s) to %s\n",
-		*source ? render_safe(source, clean, sizeof(clean)) : "the disk that holds /",
-		render_size(client_number(job, "disk_size"), x),
-		strcmp(p->name, "-") != 0 ? p->name : "stdout");
-	fprintf(out, "  strategy %s, %" PRIu64 " pass%s", client_text(job, "strategy"), passes,
-		passes == 1 ? "" : "es");
-	if (client_number(job, "freeze_us")) {
-		fprintf(out, ", file systems stood still for %.1f ms",
-			(double)client_number(job, "freeze_us") / 1000);
-	}
-	fprintf(out, "\n  read %s, wrote %s, in %s (%s)\n", render_size(read, x),
-		render_size(written, y), render_seconds((ms + 500) / 1000, z),
-		render_rate(ms ? (uint64_t)((double)read * 1000 / (double)ms) : 0,
-			    (char[RENDER_MAX]){ 0 }));
-	if (client_number(job, "store_size")) {
-		fprintf(out, "  the COW store was filled to %s of %s\n",
-			render_size(client_number(job, "store_used"), x),
-			render_size(client_number(job, "store_size"), y));
-	}
-	if (*client_text(job, "strategy_reason")) {
-		fprintf(out, "  %s\n",
-			render_safe(client_text(job, "strategy_reason"), clean, sizeof(clean)));
-	}
-	if (bad) {
-		fprintf(out, "  %s could not be read; the image says where and holds zeros there\n",
-			render_size(bad, x));
-	}
-}
-
-/* The job's end, as an object that also says how long it took and where the image is. */
-static int capture_result(struct capture *c, const struct capture_part *p, uint64_t begun_ns,
-			  json_t **ret, struct err *e)
-{
-	json_t *job = NULL, *ms, *output;
+	const struct ingest_result *n = &p->feed.numbers;
+	char name[REPO_IMAGE_NAME_MAX];
+	json_t *more;
 	int r;
 
-	r = client_job(c->bus, p->path, &job, e);
+	r = capture_feed_commit(&p->feed, e);
 	if (r < 0)
 		return r;
-	ms = json_integer((json_int_t)((io_now_ns() - begun_ns) / 1000000));
-	output = render_json_string(p->name);
-	/* both take their value, and refuse a missing one */
-	if (json_object_set_new(job, "duration_ms", ms) < 0 ||
-	    json_object_set_new(job, "output", output) < 0) {
-		json_decref(job);
-		return err_oom(e);
-	}
-	*ret = job;
-	return 0;
-}
-
-/* What the agent says of a job that did not end well. */
-static int capture_job_error(const json_t *job, struct err *e)
-{
-	int code = (int)json_integer_value(json_object_get(job, "error_code"));
-
-	if (!strcmp(client_text(job, "state"), "done"))
-		return 0;
-	if (!strcmp(client_text(job, "state"), "canceled"))
-		return err_set(e, -ECANCELED, "interrupted; nothing was left behind");
-	return err_set(e, code < 0 ? code : -EIO, "%s", client_text(job, "error"));
+	more = json_pack(
+		"{s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "image",
+		repo_image_name(p->feed.image, name), "increment",
+		p->feed.image->manifest->increment ? p->feed.image->manifest->increment : "full",
+		"new_bytes", (json_int_t)n->new_bytes, "new_chunks", (json_int_t)n->new_chunks,
+		"known_chunks", (json_int_t)n->known_chunks, "same_chunks",
+		(json_int_t)n->same_chunks, "all_chunks", (json_int_t)p->feed.image->all_chunks);
+	r = more ? json_object_update(job, more) : -ENOMEM;
+	json_decref(more);
+	return r < 0 ? err_oom(e) : 0;
 }
 
 /* All jobs' ends, as an array; only when each of them is well an image gets its name. */
@@ -366,12 +362,16 @@ static int capture_collect(struct capture *c, uint64_t begun_ns, json_t *jobs, s
 	int r = 0;
 
 	for (unsigned int i = 0; i < c->n_parts; i++) {
-		r = capture_result(c, &c->parts[i], begun_ns, &job, e);
+		r = capture_report_job(c->bus, c->parts[i].path, c->parts[i].name, begun_ns, &job,
+				       e);
 		if (r < 0)
 			return r;
 		if (json_array_append_new(jobs, job) < 0)
 			return err_oom(e);
-		r = capture_job_error(job, e);
+		r = capture_report_error(job, e);
+		/* why nobody read the agent's pipe any more */
+		if (r < 0 && c->parts[i].feed.owner && capture_feed_failed(&c->parts[i].feed, e))
+			return e->code;
 		if (r < 0)
 			return r;
 	}
@@ -381,6 +381,8 @@ static int capture_collect(struct capture *c, uint64_t begun_ns, json_t *jobs, s
 	for (unsigned int i = 0; i < c->n_parts && r >= 0; i++) {
 		if (c->parts[i].output.file)
 			r = newfile_publish(c->parts[i].output.file, e);
+		if (c->parts[i].feed.owner)
+			r = capture_commit(&c->parts[i], json_array_get(jobs, i), e);
 	}
 	return r;
 }
@@ -399,7 +401,7 @@ static int capture_print(const struct capture *c, const struct capture_args *a, 
 				   out);
 	}
 	for (unsigned int i = 0; i < c->n_parts && !a->quiet; i++)
-		capture_print_summary(&c->parts[i], json_array_get(jobs, i), out);
+		capture_report_print(c->parts[i].name, json_array_get(jobs, i), out);
 	return 0;
 }
 
@@ -443,11 +445,17 @@ static int capture_start_part(struct capture *c, const struct capture_args *a,
 {
 	int r;
 
-	r = capture_output_open(p->name, p->source, a->force, &p->output, e);
+	if (a->to_repo) {
+		r = capture_feed_begin(&p->feed, &c->repo, c->bus, p->source, a->disk, e);
+	} else {
+		r = capture_output_open(p->name, p->source, a->force, &p->output, e);
+	}
 	if (r >= 0)
 		r = capture_start(c, a, p, e);
 	if (r < 0)
 		return r;
+	if (a->to_repo)
+		capture_feed_handed_over(&p->feed);
 	/* the agent has its own: who reads the pipe sees its end when the agent has closed it */
 	if (p->output.owned) {
 		p->output.fd = close_fd(p->output.fd);
@@ -478,18 +486,23 @@ static int capture_run_jobs(struct capture *c, const struct capture_args *a, str
 	return capture_wait(c, e);
 }
 
-/* Before signals are blocked: opening a FIFO waits for a reader. */
+/* Before signals are blocked: opening a FIFO waits for a reader, a passphrase for a person. */
 static int capture_prepare(struct capture *c, const struct capture_args *a, struct err *e)
 {
 	int r = 0;
 
+	c->repo.tags = a->tags.items;
+	c->repo.full = a->full;
+	if (a->to_repo)
+		r = capture_repo_open(&c->repo, e);
 	for (unsigned int i = 0; i < a->n_sources && r >= 0; i++) {
 		struct capture_part *p = &c->parts[c->n_parts++];
 
 		*p = (struct capture_part){ .source = a->sources[i] ? a->sources[i] : "",
-					    .name = a->outputs[i],
+					    .name = a->to_repo ? arg_repo.path : a->outputs[i],
 					    .output = { .fd = -EBADF } };
-		r = capture_output_open_special(p->name, &p->output, e);
+		if (!a->to_repo)
+			r = capture_output_open_special(p->name, &p->output, e);
 	}
 	return r;
 }

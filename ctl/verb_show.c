@@ -11,10 +11,11 @@
 
 static const char show_help[] =
 	"Usage: ambroctl show [OPTION]… IMAGE\n"
+	"IMAGE is a file, or with --repo an image of a repository: HOST/DISK/TIME or the beginning of it,\n"
+	"or latest.\n"
 	"What an image holds: whose disk, of when, with which guarantee, and how it can be read.\n"
 	"The manifest and the index are checked, the chunks are not (see 'ambroctl verify').\n"
-	"\n"
-	"      --json  the manifest, with the file's own facts as \"file\"\n"
+	"\n" VERB_REPO_HELP "      --json  the manifest, with the file's own facts as \"file\"\n"
 	"  -h, --help  this text\n"
 	"\n"
 	"Exit codes: 0 shown; 1 failed; 2 wrong command line; 3 the image is damaged, or is none.\n";
@@ -178,7 +179,8 @@ static void show_numbers(const struct image_file *f)
 	snprintf(line, sizeof(line), "%s (%" PRIu64 " bytes), %s of the disk's data, ratio %s",
 		 render_size(size, a), size, render_size(MIN(plain, m->disk_size), b),
 		 image_file_ratio(MIN(plain, m->disk_size), size, ratio, sizeof(ratio)));
-	show_row("File", line);
+	if (!f->image)
+		show_row("File", line);
 	snprintf(line, sizeof(line), "%" PRIu64 " with data of %s each, %" PRIu64 " sent again",
 		 m->data_chunks, render_size(m->chunk_size, a), m->resent_chunks);
 	show_row("Chunks", line);
@@ -205,7 +207,10 @@ static void show_how_to_read(const struct image_file *f)
 {
 	uint64_t require = image_reader_require(f->reader);
 
-	if (!require) {
+	if (f->image) {
+		show_row("To read it",
+			 "ambroctl restore; ambroctl export makes a file of it that zstd reads");
+	} else if (!require) {
 		show_row("To read it", "zstd -dc gives the disk, without this software");
 	} else if (require & AMBRO_REQUIRE_RESENT) {
 		show_row("To read it", "needs ambroctl: the disk was written to while it was read, "
@@ -216,12 +221,33 @@ static void show_how_to_read(const struct image_file *f)
 	}
 }
 
+/* What only an image of a repository has. */
+static void show_in_repo(const struct repo_image *i)
+{
+	char line[SHOW_TEXT_MAX], size[RENDER_MAX];
+	const struct manifest *m = i->manifest;
+	size_t n = 0;
+
+	line[0] = '\0';
+	for (char **tag = i->tags; tag && *tag && n < sizeof(line); tag++)
+		n += (size_t)snprintf(line + n, sizeof(line) - n, "%s%s", n ? ", " : "", *tag);
+	show_row("Tags", line);
+	snprintf(line, sizeof(line), "%s%s%s, %s added to the repository",
+		 m->increment ? m->increment : "full", m->increment_reason ? ": " : "",
+		 m->increment_reason ? m->increment_reason : "", render_size(i->new_bytes, size));
+	show_row("Increment", line);
+}
+
 static int show_print(const struct image_file *f)
 {
 	char id[2 * sizeof(f->manifest->image_id) + 1], path[SHOW_TEXT_MAX];
+	char name[REPO_IMAGE_NAME_MAX];
 	int r;
 
-	show_row("Image", render_safe(f->path, path, sizeof(path)));
+	show_row("Image", f->image ? repo_image_name(f->image, name)
+				   : render_safe(f->path, path, sizeof(path)));
+	if (f->image)
+		show_in_repo(f->image);
 	show_row("Id", hex_encode(f->manifest->image_id, sizeof(f->manifest->image_id), id));
 	show_origin(f->manifest);
 	show_disk(f->manifest);
@@ -259,7 +285,7 @@ static int show_print_json(const struct image_file *f, struct err *e)
 
 int verb_show(int argc, char **argv)
 {
-	static const struct option options[] = { VERB_OPTIONS };
+	static const struct option options[] = { VERB_REPO_OPTIONS, VERB_OPTIONS };
 	_cleanup_(image_file_done) struct image_file f = IMAGE_FILE_NONE;
 	struct err e = { 0 };
 	int code, r;

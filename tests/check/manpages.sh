@@ -28,9 +28,22 @@ check_clean() {
 # verbs: those that `ambroctl --help` lists.
 verbs() { "$O/ambroctl" --help | sed -n 's/^  \([a-z][a-z]*\) .*/\1/p'; }
 
-# options_of_help PROGRAM [VERB]: the options that head a line of --help.
+# help_of PROGRAM [VERB]: its --help, and that of each of the verb's own words, as of "repo init".
+help_of() {
+	local help word
+	help=$("$O/$1" "${@:2}" --help)
+	echo "$help"
+	[[ ${2:-} ]] || return 0
+	sed -n 's/^  \([a-z][a-z]*\)  .*/\1/p' <<<"$help" | while read -r word; do
+		help=$("$O/$1" "${@:2}" "$word" --help)
+		# another name of a verb that has its page
+		[[ $help != "Usage: $1 $2 $word"* ]] || echo "$help"
+	done
+}
+# options_of_help PROGRAM [VERB]: the options that head a line of --help, all of "--this N, --that N".
 options_of_help() {
-	"$O/$1" "${@:2}" --help | sed -nE 's/^ +(-[A-Za-z], )?(--[a-z-]+).*/\2/p' | sort -u
+	help_of "$@" | grep -oE '^ +(-[A-Za-z], )?(--[a-z-]+(\[?[= ][A-Z|]+\]?)?(, )?)+' |
+		grep -oE -- '--[a-z-]+' | sort -u
 }
 
 # options_of_page PAGE: those that head a paragraph of its OPTIONS.

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "ctl/repo_arg.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "ctl/store_stop.h"
+
+struct repo_arg arg_repo = { .keys = KEY_SOURCE_NONE };
+
+int repo_arg_require(struct err *e)
+{
+	if (arg_repo.path)
+		return 0;
+	return err_set(e, -EINVAL,
+		       "which repository? give --repo DIRECTORY, or set AMBRO_REPOSITORY");
+}
+
+int repo_arg_store(const struct repo_arg *a, bool create, struct store **ret, struct err *e)
+{
+	int r = store_stop_set_up(e);
+
+	if (r < 0)
+		return r;
+	if (strstr(a->path, "://"))
+		return err_set(e, -ENOTSUP,
+			       "%s: a repository is a directory; other places are not "
+			       "known to this version",
+			       a->path);
+	if (create && mkdir(a->path, 0700) < 0 && errno != EEXIST)
+		return err_set_errno(e, -errno, "cannot make %s", a->path);
+	return store_dir_open(a->path, true, ret, e);
+}
+
+static int repo_arg_unlock(const struct repo_arg *a, struct repo *r, struct err *e)
+{
+	int n;
+
+	if (!r->format.encrypted && key_source_given(&a->keys)) {
+		return err_set(
+			e, -EINVAL,
+			"the repository is not encrypted, but a key was given for it: nothing "
+			"is written in the clear to a place that should be encrypted");
+	}
+	if (r->format.encrypted) {
+		n = key_source_unlock(&a->keys, r, e);
+		if (n < 0)
+			return n;
+	}
+	return repo_load_index(r, e);
+}
+
+int repo_arg_open(const struct repo_arg *a, bool unlock, struct repo **ret, struct err *e)
+{
+	_cleanup_(repo_freep) struct repo *r = NULL;
+	struct store *store = NULL;
+	int n;
+
+	n = repo_arg_store(a, false, &store, e);
+	if (n < 0)
+		return n;
+	n = repo_open(store, &r, e);
+	if (n >= 0 && unlock)
+		n = repo_arg_unlock(a, r, e);
+	if (n < 0)
+		return err_prefix(e, "%s", a->path);
+	*ret = TAKE_PTR(r);
+	return 0;
+}

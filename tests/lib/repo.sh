@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+#
+# repo.sh - what the tests of repositories share; sourced after functions.sh.
+
+# repo_make [options of repo init…]: a new repository; $AMBRO_REPOSITORY is it.
+repo_make() {
+	export AMBRO_REPOSITORY=$scratch/repo
+	ambroctl repo init "$@" >/dev/null
+}
+
+# taken DISK [options of capture…]: into the repository; its result is $scratch/taken.json, its name $taken.
+taken=
+taken() {
+	ambroctl capture --json "$@" >"$scratch/taken.json" 2>"$scratch/taken.err" ||
+		fail "capture $*: $(cat "$scratch/taken.err")"
+	taken=$(taken_says .image)
+}
+taken_says() { jq -r "$1" "$scratch/taken.json"; }
+
+# names [options of list…]: of the images, one a line.
+names() { ambroctl list --json "$@" | jq -r '.[].name'; }
+
+# restored NAME FILE: that image, restored to FILE, a new one.
+restored() {
+	rm -f "$2"
+	ambroctl restore --json --yes "$1" "$2" >"$scratch/restored.json" 2>"$scratch/restored.err" ||
+		fail "restore of $1: $(cat "$scratch/restored.err")"
+}
+hash_of() { sha256sum <"$1" | cut -d ' ' -f 1; }
+
+# repo_bytes: of all objects.
+repo_bytes() { find "$AMBRO_REPOSITORY" -type f -printf '%s\n' | awk '{ n += $1 } END { print n + 0 }'; }
