@@ -233,6 +233,7 @@ int capture_args_parse(int argc, char **argv, struct capture_args *a)
 		{ "disk", required_argument, NULL, OPTION_DISK },
 		{ "tag", required_argument, NULL, OPTION_TAG },
 		{ "full", no_argument, NULL, OPTION_FULL },
+		VERB_HOST_OPTION,
 		VERB_REPO_OPTIONS,
 		VERB_OPTIONS,
 	};

@@ -73,10 +73,11 @@ extern const char *arg_socket; /* --socket, AMBRO_SOCKET or the default path */
 #define VERB_OPTION_OWN 1100
 /* End of a verb's option table. -h stands for --help in all verbs. */
 /* clang-format off */
+/* For those that select images; before VERB_REPO_OPTIONS. */
+#define VERB_HOST_OPTION { "host", required_argument, NULL, VERB_OPTION_HOST }
 /* Before VERB_OPTIONS in the tables of verbs that may work on a repository; kept in arg_repo (ctl/repo_arg.h). */
 #define VERB_REPO_OPTIONS                                                              \
 	{ "repo", required_argument, NULL, VERB_OPTION_REPO },                         \
-	{ "host", required_argument, NULL, VERB_OPTION_HOST },                         \
 	{ "key-file", required_argument, NULL, VERB_OPTION_KEY_FILE },                 \
 	{ "passphrase-file", required_argument, NULL, VERB_OPTION_PASSPHRASE_FILE },   \
 	{ "passphrase-fd", required_argument, NULL, VERB_OPTION_PASSPHRASE_FD }
@@ -88,9 +89,9 @@ extern const char *arg_socket; /* --socket, AMBRO_SOCKET or the default path */
 /* clang-format on */
 
 /* Their lines of help. */
+#define VERB_HOST_HELP "      --host NAME           only images of this host\n"
 #define VERB_REPO_HELP                                                                              \
 	"      --repo DIR            the repository (default: $AMBRO_REPOSITORY)\n"                 \
-	"      --host NAME           only images of this host\n"                                    \
 	"      --key-file FILE       the secret key of an encrypted repository\n"                   \
 	"      --passphrase-file F   its passphrase; without any of these: systemd's credentials\n" \
 	"      --passphrase-fd N     ambro-key and ambro-passphrase, or a prompt\n"

@@ -16,7 +16,7 @@ static const char export_help[] =
 	"Usage: ambroctl export [OPTION]… IMAGE FILE|-\n"
 	"Write an image of a repository as a single file, which 'zstd -dc' turns into the disk. Frames are copied\n"
 	"as they are, nothing is compressed again.\n"
-	"\n" VERB_REPO_HELP "      --force               replace FILE\n"
+	"\n" VERB_REPO_HELP VERB_HOST_HELP "      --force               replace FILE\n"
 	"  -q, --quiet               no progress\n"
 	"      --json                the result is one object (stderr when the image goes to stdout)\n"
 	"  -h, --help                this text\n"
@@ -115,6 +115,7 @@ int verb_export(int argc, char **argv)
 	static const struct option options[] = {
 		{ "force", no_argument, NULL, OPTION_FORCE },
 		{ "quiet", no_argument, NULL, 'q' },
+		VERB_HOST_OPTION,
 		VERB_REPO_OPTIONS,
 		VERB_OPTIONS,
 	};

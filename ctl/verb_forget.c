@@ -20,7 +20,7 @@ static const char forget_help[] =
 	"       ambroctl forget --undo IMAGE…\n"
 	"Let images go: those named, or, by a policy, all that no rule keeps. They are hidden at once, deleted by\n"
 	"'ambroctl prune' a grace period (24 h) later, and until then --undo brings them back.\n"
-	"\n" VERB_REPO_HELP FORGET_POLICY_HELP
+	"\n" VERB_REPO_HELP VERB_HOST_HELP FORGET_POLICY_HELP
 	"      --disk NAME           only images of this disk are looked at\n"
 	"      --tag TAG             only images with this tag are looked at\n"
 	"      --undo                take it back\n"
@@ -367,6 +367,7 @@ int verb_forget(int argc, char **argv)
 		{ "undo", no_argument, NULL, OPTION_UNDO },
 		{ "dry-run", no_argument, NULL, OPTION_DRY_RUN },
 		{ "yes", no_argument, NULL, OPTION_YES },
+		VERB_HOST_OPTION,
 		VERB_REPO_OPTIONS,
 		VERB_OPTIONS,
 	};

@@ -15,7 +15,7 @@ static const char import_help[] =
 	"Usage: ambroctl import [OPTION]… FILE|-\n"
 	"Put an image file into a repository. Frames are copied as they are; every chunk is decoded and\n"
 	"compared with its id on the way. The file must have the repository's chunk size.\n"
-	"\n" VERB_REPO_HELP
+	"\n" VERB_REPO_HELP VERB_HOST_HELP
 	"      --disk NAME           under this disk's name (default: as the image says; --host too)\n"
 	"      --tag TAG             a tag; may be repeated\n"
 	"  -q, --quiet               no progress and no summary\n"
@@ -116,6 +116,7 @@ int verb_import(int argc, char **argv)
 		{ "disk", required_argument, NULL, OPTION_DISK },
 		{ "tag", required_argument, NULL, OPTION_TAG },
 		{ "quiet", no_argument, NULL, 'q' },
+		VERB_HOST_OPTION,
 		VERB_REPO_OPTIONS,
 		VERB_OPTIONS,
 	};

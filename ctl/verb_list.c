@@ -14,7 +14,7 @@ static const char list_help[] =
 	"Usage: ambroctl list [OPTION]… [NAME]\n"
 	"The images of a repository, oldest first; with NAME (HOST, HOST/DISK, or the beginning of an image's\n"
 	"name) only those. ADDED is what the capture added to the repository.\n"
-	"\n" VERB_REPO_HELP "      --tag TAG             only images with this tag\n"
+	"\n" VERB_REPO_HELP VERB_HOST_HELP "      --tag TAG             only images with this tag\n"
 	"      --forgotten           also those that were forgotten and are not pruned yet\n"
 	"      --json                an array of objects\n"
 	"  -h, --help                this text\n"
@@ -159,6 +159,7 @@ int verb_list(int argc, char **argv)
 	static const struct option options[] = {
 		{ "tag", required_argument, NULL, OPTION_TAG },
 		{ "forgotten", no_argument, NULL, OPTION_FORGOTTEN },
+		VERB_HOST_OPTION,
 		VERB_REPO_OPTIONS,
 		VERB_OPTIONS,
 	};

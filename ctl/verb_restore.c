@@ -18,7 +18,7 @@ static const char restore_help[] =
 	"Write an image to TARGET, a block device or a file (made if there is none). Every chunk is checked before\n"
 	"it is written. A target that is in use, too small, read-only, or under the image is refused. IMAGE is a\n"
 	"file, or with --repo an image of a repository: HOST/DISK/TIME or the beginning of it, or latest.\n"
-	"\n" VERB_REPO_HELP
+	"\n" VERB_REPO_HELP VERB_HOST_HELP
 	"      --partition N   only partition N of the image, into a partition, device or file\n"
 	"      --yes           overwrite what is there; without it a terminal is asked, and anything else\n"
 	"                      is refused\n"
@@ -396,6 +396,7 @@ int verb_restore(int argc, char **argv)
 		{ "no-discard", no_argument, NULL, OPTION_NO_DISCARD },
 		{ "skip-damaged", no_argument, NULL, OPTION_SKIP_DAMAGED },
 		{ "threads", required_argument, NULL, OPTION_THREADS },
+		VERB_HOST_OPTION,
 		VERB_REPO_OPTIONS,
 		VERB_OPTIONS,
 	};

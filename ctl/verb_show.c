@@ -15,7 +15,8 @@ static const char show_help[] =
 	"or latest.\n"
 	"What an image holds: whose disk, of when, with which guarantee, and how it can be read.\n"
 	"The manifest and the index are checked, the chunks are not (see 'ambroctl verify').\n"
-	"\n" VERB_REPO_HELP "      --json  the manifest, with the file's own facts as \"file\"\n"
+	"\n" VERB_REPO_HELP VERB_HOST_HELP
+	"      --json  the manifest, with the file's own facts as \"file\"\n"
 	"  -h, --help  this text\n"
 	"\n"
 	"Exit codes: 0 shown; 1 failed; 2 wrong command line; 3 the image is damaged, or is none.\n";
@@ -285,7 +286,8 @@ static int show_print_json(const struct image_file *f, struct err *e)
 
 int verb_show(int argc, char **argv)
 {
-	static const struct option options[] = { VERB_REPO_OPTIONS, VERB_OPTIONS };
+	static const struct option options[] = { VERB_HOST_OPTION, VERB_REPO_OPTIONS,
+						 VERB_OPTIONS };
 	_cleanup_(image_file_done) struct image_file f = IMAGE_FILE_NONE;
 	struct err e = { 0 };
 	int code, r;

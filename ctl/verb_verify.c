@@ -14,7 +14,7 @@ static const char verify_help[] =
 	"IMAGE is a file, or with --repo an image of a repository: HOST/DISK/TIME or the beginning of it,\n"
 	"or latest.\n"
 	"Read a whole image, decode every chunk and compare it with its SHA-256. Nothing is written.\n"
-	"\n" VERB_REPO_HELP "      --threads N  workers (default: one per CPU)\n"
+	"\n" VERB_REPO_HELP VERB_HOST_HELP "      --threads N  workers (default: one per CPU)\n"
 	"      --json       the result is one object\n"
 	"  -h, --help       this text\n"
 	"\n"
@@ -121,6 +121,7 @@ int verb_verify(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "threads", required_argument, NULL, VERIFY_OPTION_THREADS },
+		VERB_HOST_OPTION,
 		VERB_REPO_OPTIONS,
 		VERB_OPTIONS,
 	};

@@ -44,8 +44,8 @@ struct crypt_secrets {
 static_assert(sizeof(struct crypt_secrets) == CRYPT_SECRETS_SIZE, "on-disk size");
 
 /* BLAKE2b-256(key = @secret, label + more): keys for different ends tell nothing of each other. */
-static void crypt_derive(const uint8_t secret[CRYPT_KEY], const char label[CRYPT_LABEL], const uint8_t *more,
-			 size_t more_len, uint8_t ret[CRYPT_KEY])
+static void crypt_derive(const uint8_t secret[CRYPT_KEY], const char label[CRYPT_LABEL],
+			 const uint8_t *more, size_t more_len, uint8_t ret[CRYPT_KEY])
 {
 	crypto_generichash_state state;
 

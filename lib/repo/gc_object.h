@@ -28,13 +28,14 @@
 #include "lib/base/cleanup.h"
 #include "lib/base/err.h"
 #include "lib/repo/crypt.h"
+#include "lib/repo/repo.h"
 #include "lib/repo/repo_format.h"
 #include "lib/repo/store.h"
 
 #define REPO_RECORD_GC 21
 
 /* Longer than the longest capture: from loading marks to the image's commit (W2). */
-#define GC_GRACE_DEFAULT_NS (UINT64_C(24) * 3600 * 1000000000)
+#define GC_GRACE_DEFAULT_NS REPO_GRACE_NS
 /* How far the clocks of those who prune may be apart; waited for on top of every grace period. */
 #define GC_CLOCK_SLACK_NS (UINT64_C(300) * 1000000000)
 

@@ -249,6 +249,9 @@ static int ingest_pages(struct ingest *g, struct err *e)
 				  .packs = g->packs,
 				  .log = g->log,
 				  .manifest = g->manifest,
+				  .parent_pages = g->settings->parent_pages,
+				  .on_page = g->settings->on_page,
+				  .on_page_ctx = g->settings->on_page_ctx,
 				  .cancel = g->settings->cancel };
 	int r;
 

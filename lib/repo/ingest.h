@@ -20,6 +20,7 @@
 
 #include "lib/base/cancel.h"
 #include "lib/base/err.h"
+#include "lib/repo/page_source.h"
 #include "lib/repo/repo.h"
 #include "lib/repo/repo_image.h"
 
@@ -41,6 +42,14 @@ struct ingest_settings {
 	const char *const *tags; /* NULL-terminated, or NULL */
 	/* the parent that the capture was given; NULL: a stream with SAME is refused unless its parent is found in @repo */
 	const struct repo_image *parent;
+	/* where @parent's pages are read; NULL: in @repo */
+	const struct page_source *parent_pages;
+	/*
+	 * Called for each page of the image that the parent does not have in that place (without a parent: each), before the
+	 * image is put; some more than once. What it keeps is of use only if the image is committed. May be NULL.
+	 */
+	void (*on_page)(void *ctx, const void *page, size_t len, const struct chunk_id *id);
+	void *on_page_ctx;
 	/*
 	 * Decode each chunk and compare its id: for files, whose bytes may have rotted. A chunk that is not what its id says
 	 * would be taken for a known one ever after.

@@ -42,6 +42,8 @@ static int storing_page(void *ctx, const void *page, size_t len, const struct ch
 		return err_set(s->e, -ECANCELED, "cancelled");
 	if (stream_log_knows(s->stored, id))
 		return 0;
+	if (s->t->on_page)
+		s->t->on_page(s->t->on_page_ctx, page, len, id);
 	r = repo_find(s->t->repo, id, REPO_KIND_PAGE, &place, s->e);
 	if (r != -ENOENT)
 		return r;
@@ -123,6 +125,7 @@ static int trees_delta(struct ingest_trees *t, struct tree *const *trees, struct
 			.parent = &t->parent->regions[i].root,
 			.emit = storing_page,
 			.ctx = s,
+			.pages = t->parent_pages,
 		};
 
 		t->same_chunks += tree_count(trees[i], CHUNK_SAME);

@@ -11,6 +11,7 @@
 #include "lib/base/err.h"
 #include "lib/image/manifest.h"
 #include "lib/repo/ingest_packs.h"
+#include "lib/repo/page_source.h"
 #include "lib/repo/repo.h"
 #include "lib/repo/stream_log.h"
 
@@ -20,6 +21,10 @@ struct ingest_trees {
 	struct stream_log *log; /* emptied */
 	struct manifest *manifest;
 	const struct manifest *parent; /* of a delta stream, checked; otherwise NULL */
+	/* as in struct ingest_settings */
+	const struct page_source *parent_pages;
+	void (*on_page)(void *ctx, const void *page, size_t len, const struct chunk_id *id);
+	void *on_page_ctx;
 	struct cancel *cancel;	       /* may be NULL */
 	uint64_t same_chunks;	       /* set: chunks that are as in the parent */
 };

@@ -46,8 +46,8 @@ static void slot_bound(const struct key_slot *s, const struct repo_format *f,
 
 /* ---- making ------------------------------------------------------------------------------------- */
 
-static int slot_seal(struct key_slot *s, const struct repo_format *f, const struct secret *passphrase,
-		     const struct secret *secrets, struct err *e)
+static int slot_seal(struct key_slot *s, const struct repo_format *f,
+		     const struct secret *passphrase, const struct secret *secrets, struct err *e)
 {
 	_cleanup_(secret_freep) struct secret *key = NULL;
 	uint8_t bound[KEY_WRAP_BOUND];

@@ -27,8 +27,8 @@
 #include "lib/repo/repo.h"
 #include "lib/repo/secret.h"
 
-#define KEY_SLOT_ID_MAX	   17 /* 16 digits and the end */
-#define KEY_SLOT_LABEL_MAX 64 /* bytes */
+#define KEY_SLOT_ID_MAX	   17	/* 16 digits and the end */
+#define KEY_SLOT_LABEL_MAX 64	/* bytes */
 #define KEY_SLOT_JSON_MAX  4096 /* of the object, bytes */
 /* the larger one of the two ways to seal */
 #define KEY_SLOT_SEALED_MAX (KEY_WRAP_RECIPIENT_EXTRA + CRYPT_SECRETS_SIZE)

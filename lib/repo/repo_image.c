@@ -189,24 +189,47 @@ static int image_parse(struct repo *r, const uint8_t *bytes, size_t len, struct 
 	return n < 0 ? n : repo_image_from_json(text, text_len, ret, e);
 }
 
-int repo_image_get(struct repo *r, const uint8_t hash[REPO_NAME_HASH], struct repo_image **ret,
-		   struct err *e)
+/* Its bytes, which have the hash that @name (filled) says. */
+static int image_bytes(struct repo *r, const uint8_t hash[REPO_NAME_HASH],
+		       char name[IMAGE_NAME_MAX], void **ret, size_t *ret_len, struct err *e)
 {
 	_cleanup_free_ void *bytes = NULL;
 	uint8_t found[REPO_NAME_HASH];
-	char name[IMAGE_NAME_MAX];
-	size_t len;
 	int n;
 
 	image_object_name(hash, name);
-	n = store_get_all(r->store, name, IMAGE_OBJECT_MAX, &bytes, &len, e);
+	n = store_get_all(r->store, name, IMAGE_OBJECT_MAX, &bytes, ret_len, e);
 	if (n == -EFBIG)
 		return err_set(e, -EBADMSG, "%s is larger than an image can be", name);
 	if (n < 0)
 		return n;
-	digest_of(&(struct iovec){ bytes, len }, 1, found);
+	digest_of(&(struct iovec){ bytes, *ret_len }, 1, found);
 	if (memcmp(found, hash, sizeof(found)) != 0)
 		return err_set(e, -EBADMSG, "%s is damaged: its bytes do not have its name", name);
+	*ret = TAKE_PTR(bytes);
+	return 0;
+}
+
+int repo_image_stored(struct repo *r, const uint8_t hash[REPO_NAME_HASH], struct err *e)
+{
+	_cleanup_free_ void *bytes = NULL;
+	char name[IMAGE_NAME_MAX];
+	size_t len;
+
+	return image_bytes(r, hash, name, &bytes, &len, e);
+}
+
+int repo_image_get(struct repo *r, const uint8_t hash[REPO_NAME_HASH], struct repo_image **ret,
+		   struct err *e)
+{
+	_cleanup_free_ void *bytes = NULL;
+	char name[IMAGE_NAME_MAX];
+	size_t len;
+	int n;
+
+	n = image_bytes(r, hash, name, &bytes, &len, e);
+	if (n < 0)
+		return n;
 	n = image_parse(r, bytes, len, ret, e);
 	if (n < 0)
 		return err_prefix(e, "%s", name), n;

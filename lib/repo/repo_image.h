@@ -39,6 +39,8 @@ int repo_image_put(struct repo *r, struct repo_image *i, struct err *e);
 /* -EACCES with write rights only; -EBADMSG: damaged, or not what its name says. */
 int repo_image_get(struct repo *r, const uint8_t hash[REPO_NAME_HASH], struct repo_image **ret,
 		   struct err *e);
+/* Is the object there, with the bytes that its name says? Needs no key. 0, -ENOENT, -EBADMSG. */
+int repo_image_stored(struct repo *r, const uint8_t hash[REPO_NAME_HASH], struct err *e);
 
 /* All of them, oldest first. Damaged ones are left out and counted, the first one in words. */
 struct repo_images {

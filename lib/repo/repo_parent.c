@@ -25,6 +25,7 @@ struct parent_level {
 struct repo_parent {
 	struct repo *repo;
 	const struct repo_image *image;
+	const struct page_source *pages; /* NULL: the repository's */
 	char *manifest;
 	size_t manifest_len;
 	struct parent_level levels[DEPTH_MAX];
@@ -37,8 +38,8 @@ struct repo_parent {
 	struct err failure;
 };
 
-int repo_parent_new(struct repo *r, const struct repo_image *i, struct repo_parent **ret,
-		    struct err *e)
+int repo_parent_new(struct repo *r, const struct repo_image *i, const struct page_source *pages,
+		    struct repo_parent **ret, struct err *e)
 {
 	_cleanup_(repo_parent_freep) struct repo_parent *p = calloc(1, sizeof(*p));
 	int n;
@@ -47,6 +48,7 @@ int repo_parent_new(struct repo *r, const struct repo_image *i, struct repo_pare
 		return err_oom(e);
 	p->repo = r;
 	p->image = i;
+	p->pages = pages;
 	n = manifest_to_json(i->manifest, &p->manifest, &p->manifest_len, e);
 	if (n >= 0)
 		n = repo_source_open(r, i, &p->reader, e);
@@ -118,7 +120,8 @@ static int parent_load(struct repo_parent *p, unsigned int level, uint32_t regio
 
 	if (l->body && l->region == region && l->number == number)
 		return 0;
-	r = repo_read(p->repo, id, REPO_KIND_PAGE, &body, &now.len, &p->failure);
+	r = p->pages ? p->pages->read(p->pages->ctx, id, &body, &now.len, &p->failure)
+		     : repo_read(p->repo, id, REPO_KIND_PAGE, &body, &now.len, &p->failure);
 	now.body = body;
 	/* to the agent, "no such thing" would mean that it asked for a wrong number */
 	if (r == -ENOENT)

@@ -9,14 +9,18 @@
 #include "lib/base/cleanup.h"
 #include "lib/base/err.h"
 #include "lib/image/parent_server.h"
+#include "lib/repo/page_source.h"
 #include "lib/repo/repo.h"
 #include "lib/repo/repo_image.h"
 
 struct repo_parent;
 
-/* @r and @i are borrowed and must stay, and the index must not be loaded anew meanwhile. 0 or a negative errno. */
-int repo_parent_new(struct repo *r, const struct repo_image *i, struct repo_parent **ret,
-		    struct err *e);
+/*
+ * @pages: where the image's pages are; NULL: in @r. All three are borrowed and must stay, and the index must not be loaded
+ * anew meanwhile. 0 or a negative errno.
+ */
+int repo_parent_new(struct repo *r, const struct repo_image *i, const struct page_source *pages,
+		    struct repo_parent **ret, struct err *e);
 void repo_parent_free(struct repo_parent *p);
 DEFINE_CLEANUP(struct repo_parent, repo_parent_free);
 

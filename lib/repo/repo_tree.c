@@ -79,6 +79,15 @@ static bool walk_is_uniform(const struct walk *w, unsigned int level, uint64_t n
 
 /* ---- the parent's side -------------------------------------------------------------------------- */
 
+static int making_fetch_parent(struct walk *w, struct making *m, size_t *ret_len)
+{
+	const struct page_source *pages = w->t->pages;
+
+	if (pages)
+		return pages->read(pages->ctx, &m->was.id, &m->parent_body, ret_len, w->e);
+	return repo_read(w->t->repo, &m->was.id, REPO_KIND_PAGE, &m->parent_body, ret_len, w->e);
+}
+
 static int making_read_parent(struct walk *w, struct making *m)
 {
 	char shown[2 * ID_SHOWN + 1];
@@ -86,10 +95,10 @@ static int making_read_parent(struct walk *w, struct making *m)
 	size_t len;
 	int r;
 
-	r = repo_read(w->t->repo, &m->was.id, REPO_KIND_PAGE, &m->parent_body, &len, w->e);
+	r = making_fetch_parent(w, m, &len);
 	if (r == -ENOENT) {
-		return err_set(w->e, -EBADMSG,
-			       "the repository lacks the page %s of the parent image",
+		return err_set(w->e, -EBADMSG, "%s lacks the page %s of the parent image",
+			       w->t->pages ? "what is kept of the last image" : "the repository",
 			       hex_encode(m->was.id.b, ID_SHOWN, shown));
 	}
 	if (r < 0)

@@ -12,6 +12,7 @@
 #include "lib/base/err.h"
 #include "lib/image/format.h"
 #include "lib/image/tree.h"
+#include "lib/repo/page_source.h"
 #include "lib/repo/repo.h"
 
 struct repo_tree {
@@ -22,6 +23,7 @@ struct repo_tree {
 	/* each page that the parent does not have at this place, leaves before parents; a negative return ends it */
 	int (*emit)(void *ctx, const void *page, size_t len, const struct chunk_id *id);
 	void *ctx;
+	const struct page_source *pages; /* where the parent's pages are instead; NULL: in @repo */
 };
 
 struct repo_tree_result {

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
 #
+# shellcheck disable=SC2034,SC2120,SC2154 # $taken is the test's, $scratch of functions.sh, and arguments may be absent
+#
 # repo.sh - what the tests of repositories share; sourced after functions.sh.
 
 # repo_make [options of repo init…]: a new repository; $AMBRO_REPOSITORY is it.

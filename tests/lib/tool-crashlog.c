@@ -8,7 +8,8 @@
  *	-K DIR		link each file that gets a name to DIR/<inode>, so that its bytes outlive its deletion
  *	-t, -l		as on a file system without O_TMPFILE, without links
  *	-k CALL:PATH	kill it when it is about to make that call on a path that begins so (below ROOT)
- *	-s CALL:PATH	stop it there for ever; the log then ends with a line "H"
+ *	-e CALL:PATH	kill it when that call is just over
+ *	-s CALL:PATH	stop it for ever before that call; the log then ends with a line "H"
  *
  * The log is added to. A line is written while the program stands still, before the call ("B": thread, call, inode, path,
  * second path) and after it ("E": thread, result, inode, size, mtime in ns). So the call itself happened between the two, and
@@ -94,6 +95,7 @@ struct deed {
 struct task {
 	pid_t tid;
 	bool inside; /* a call was noted, its end was not yet */
+	bool dies;   /* when it is over */
 	enum call call;
 	char file[64]; /* of that call, to look at afterwards */
 };
@@ -102,7 +104,7 @@ static struct {
 	int log;
 	const char *keep;
 	bool no_tmpfile, no_link;
-	const char *kill_at, *stop_at;
+	const char *kill_at, *end_at, *stop_at;
 	char root[PATH_MAX];
 	size_t root_len;
 	struct task tasks[256];
@@ -366,6 +368,7 @@ static void step_begin(struct task *t, const struct ptrace_syscall_info *info)
 	}
 	t->inside = true;
 	t->call = d.call;
+	t->dies = is_at(self.end_at, &d);
 	if (is_at(self.kill_at, &d)) {
 		note("K\n");
 		kill(t->tid, SIGKILL);
@@ -396,6 +399,11 @@ static void step_end(struct task *t, const struct ptrace_syscall_info *info)
 		 (uint64_t)st.st_mtim.tv_sec * 1000000000 + (uint64_t)st.st_mtim.tv_nsec);
 	note(line);
 	t->inside = false;
+	if (t->dies) {
+		note("K\n");
+		kill(t->tid, SIGKILL);
+		return;
+	}
 	ptrace(PTRACE_CONT, t->tid, 0, 0);
 }
 
@@ -456,7 +464,7 @@ int main(int argc, char **argv)
 	pid_t child;
 	int c;
 
-	while ((c = getopt(argc, argv, "+K:tlk:s:")) != -1) {
+	while ((c = getopt(argc, argv, "+K:tlk:e:s:")) != -1) {
 		switch (c) {
 		case 'K':
 			self.keep = optarg;
@@ -470,6 +478,9 @@ int main(int argc, char **argv)
 		case 'k':
 			self.kill_at = optarg;
 			break;
+		case 'e':
+			self.end_at = optarg;
+			break;
 		case 's':
 			self.stop_at = optarg;
 			break;
@@ -478,7 +489,7 @@ int main(int argc, char **argv)
 		}
 	}
 	if (argc - optind < 3 || !realpath(argv[optind + 1], self.root)) {
-		fputs("usage: tool-crashlog [-K DIR] [-t] [-l] [-k CALL:PATH] [-s CALL:PATH] LOG "
+		fputs("usage: tool-crashlog [-K DIR] [-t] [-l] [-k|-e|-s CALL:PATH] LOG "
 		      "ROOT COMMAND…\n",
 		      stderr);
 		return 2;

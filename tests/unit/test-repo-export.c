@@ -140,7 +140,7 @@ static void a_parent_shows_its_pages_and_chunks(void **state)
 	const struct manifest *m = f.manifest;
 	struct err e = { 0 };
 
-	assert_int_equal(repo_parent_new(r, image, &p, &e), 0);
+	assert_int_equal(repo_parent_new(r, image, NULL, &p, &e), 0);
 	for (uint32_t i = 0; i < m->n_regions; i++) {
 		const uint64_t chunks = region_chunks(m->regions[i].length, m->chunk_size);
 		ssize_t n = repo_parent_ops.page(p, i, 0, page);
@@ -189,7 +189,7 @@ static void a_parent_makes_up_the_pages_that_its_tree_does_not_have(void **state
 	assert_int_equal(image_writer_run(w, 0, 2 * AMBRO_PAGE_FANOUT, 9, CHUNK_ZERO, &e), 0);
 	assert_int_equal(image_writer_finish(w, &e), 0);
 	r = fixture_repo(&f, &image);
-	assert_int_equal(repo_parent_new(r, image, &p, &e), 0);
+	assert_int_equal(repo_parent_new(r, image, NULL, &p, &e), 0);
 	for (uint64_t i = 0; i < 3; i++) {
 		ssize_t n = repo_parent_ops.page(p, 0, i, page);
 		struct page_view v;

@@ -146,7 +146,7 @@ static void rounds_of_changes(uint64_t chunks, unsigned int changes, uint64_t se
 	root = tree_store(r, parent);
 	for (unsigned int round = 0; round < 5; round++) {
 		struct page_sink sink = page_sink_new(r);
-		struct repo_tree q = { r, NULL, &root, page_store, &sink };
+		struct repo_tree q = { r, NULL, &root, page_store, &sink, NULL };
 		struct repo_tree_result made;
 		struct err e = { 0 };
 
@@ -227,7 +227,7 @@ static void only_pages_on_the_way_to_a_change_are_read_and_made(void **state)
 	assert_int_equal(tree_new(chunks, &said), 0);
 	assert_int_equal(tree_set_run(said, 0, chunks, CHUNK_SAME), 0);
 	sink = page_sink_new(r);
-	q = (struct repo_tree){ r, said, &root, page_store, &sink };
+	q = (struct repo_tree){ r, said, &root, page_store, &sink, NULL };
 	assert_int_equal(repo_tree_make(&q, &made, &e), 0);
 	assert_memory_equal(&made.root, &root, sizeof(root));
 	assert_int_equal(made.pages_read, 0);

@@ -13,6 +13,7 @@ cases=(
 	'boots --fs ext4'
 	'boots --fs xfs'
 	'boots --fs lvm'
+	'timers --fs ext4'
 	'live-root --fs ext4 --strategy precopy'
 	'live-root --fs xfs --strategy precopy'
 	'live-root --fs lvm --strategy precopy --source /dev/vda'
