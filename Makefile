@@ -45,6 +45,7 @@ ctl_srcs   := $(sort $(filter-out ctl/main.c,$(wildcard ctl/*.c)))
 unit_srcs  := $(sort $(wildcard tests/unit/test-*.c))
 fuzz_srcs  := $(sort $(wildcard tests/fuzz/fuzz-*.c))
 tool_srcs  := $(sort $(wildcard tests/lib/tool-*.c))
+bench_srcs := $(sort $(wildcard tests/bench/repo-*.c))
 obj         = $(patsubst %.c,$(O)/%.o,$(1))
 
 lib_pkgs   := libzstd libcrypto jansson fdisk blkid ext2fs com_err
@@ -67,6 +68,7 @@ endif
 unit_bins  := $(patsubst tests/%.c,$(O)/tests/%,$(unit_srcs))
 fuzz_bins  := $(patsubst tests/%.c,$(O)/tests/%,$(fuzz_srcs))
 tool_bins  := $(patsubst tests/%.c,$(O)/tests/%,$(tool_srcs))
+bench_bins := $(patsubst tests/%.c,$(O)/tests/%,$(bench_srcs)) $(O)/tests/bench/slow-disk.so
 
 .PHONY: all
 all: $(O)/ambrod $(O)/ambroctl   ## build agent and command line
@@ -98,6 +100,15 @@ $(O)/tests/fuzz/%: $(O)/tests/fuzz/%.o $(filter %.o,$(fuzz_driver)) $(O)/libagen
 $(O)/tests/lib/%: $(O)/tests/lib/%.o $(O)/libambro.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(all_ldflags) -o $@ $^ $(call libs_of,$(lib_pkgs) libsystemd)
+
+$(O)/tests/bench/%: $(O)/tests/bench/%.o $(O)/libambro.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(all_ldflags) -o $@ $^ $(call libs_of,$(lib_pkgs) libsodium)
+# for LD_PRELOAD
+$(O)/tests/bench/slow-disk.so: tests/bench/slow-disk.c
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -D_GNU_SOURCE -O2 -Wall -Wextra -shared -fPIC -o $@ $< -ldl
 
 $(O)/%.o: %.c $(O)/.flags
 	$(call say,CC,$@)
@@ -171,7 +182,7 @@ deps-vm: deps-test
 	$(call install_debs,$(vm_debs))
 
 # ---- tests ------------------------------------------------------------------
-.PHONY: tests check check-unit check-asan check-tsan check-vm check-vm-full check-style check-layers quickstart bench bench-freeze bench-scale bench-origin soak fuzz fuzz-targets
+.PHONY: tests check check-unit check-asan check-tsan check-vm check-vm-full check-style check-layers quickstart bench bench-increments bench-repo bench-freeze bench-scale bench-origin soak fuzz fuzz-targets
 tests: all $(unit_bins) $(fuzz_bins) $(tool_bins)
 
 check: deps-test          ## install, build, run all tests (root)
@@ -209,6 +220,12 @@ quickstart: deps-quick    ## capture a live mounted disk and prove the restore (
 bench: deps-bench         ## us and the peers on the same data (root)
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all
 	$(Q)O=$(O) tests/bench/bench.sh
+bench-increments: deps-bench  ## what a second capture costs, ours and the peers' (root)
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all
+	$(Q)O=$(O) tests/bench/increments.sh
+bench-repo: deps-test     ## a repository of 100 TiB, a chain of 30 images on a slow disk, what a store is asked (root)
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all $(bench_bins)
+	$(Q)O=$(O) tests/bench/repo.sh
 bench-freeze: deps-test   ## how long file systems stand still, and what a writer feels (root)
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all
 	$(Q)O=$(O) tests/bench/freeze.sh

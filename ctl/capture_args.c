@@ -19,11 +19,17 @@ static const char capture_help[] =
 	"\n"
 	"  -o, --output FILE        the image; it has its name only when it is complete. '-' is stdout\n"
 	"      --force              replace FILE\n"
+	"      --encrypt            encrypt FILE for a passphrase (--passphrase-file, --passphrase-fd, else asked\n"
+	"                           for), or for:\n"
+	"      --recipient KEY      a public key, or a file with one; may be repeated; only who has its secret\n"
+	"                           half can read FILE (ambroctl-key(1))\n"
 	"      --repo DIR           into this repository (default: $AMBRO_REPOSITORY), as HOST/DISK/TIME: only\n"
 	"                           what changed since the last image of the disk is read and sent\n"
 	"      --host, --disk NAME  as an image of this host, of this disk (default: as they are called)\n"
 	"      --tag TAG            a tag; may be repeated\n"
 	"      --full               read and send everything\n"
+	"      --state-dir DIR      where to keep what is needed of the last image (default:\n"
+	"                           $AMBRO_STATE_DIR, else /var/lib/ambro/state; '': nowhere)\n"
 	"      --key-file FILE, --passphrase-file FILE, --passphrase-fd N\n"
 	"                           of an encrypted repository, see ambroctl-key(1)\n"
 	"      --strategy NAME      auto (default), dm (logical volume), kmod (module ambro), precopy\n"
@@ -66,11 +72,14 @@ enum {
 	OPTION_DISK,
 	OPTION_TAG,
 	OPTION_FULL,
+	OPTION_STATE_DIR,
 	OPTION_HOOKS,
 	OPTION_HOOK_TIMEOUT,
 	OPTION_LIMIT_READ,
 	OPTION_LIMIT_WRITE,
 	OPTION_FULL_SPEED,
+	OPTION_ENCRYPT,
+	OPTION_RECIPIENT,
 };
 
 static int capture_check_strategy(const char *name)
@@ -115,6 +124,21 @@ static int capture_set_manners(struct capture_args *a, int option)
 	}
 }
 
+/* Of encrypted files. */
+static int capture_set_encrypt(struct capture_args *a, int option)
+{
+	if (option == OPTION_ENCRYPT) {
+		a->encrypt = true;
+		return 0;
+	}
+	if (a->n_recipients == SEALED_SLOTS_MAX - 1) {
+		verb_usage("capture", "more than %d recipients", SEALED_SLOTS_MAX - 1);
+		return -EINVAL;
+	}
+	a->recipients[a->n_recipients++] = optarg;
+	return 0;
+}
+
 /* Of captures into a repository. */
 static int capture_set_repo(struct capture_args *a, int option)
 {
@@ -124,6 +148,9 @@ static int capture_set_repo(struct capture_args *a, int option)
 		return 0;
 	case OPTION_TAG:
 		return tag_list_add(&a->tags, "capture", optarg);
+	case OPTION_STATE_DIR:
+		a->state_dir = optarg;
+		return 0;
 	default:
 		a->full = true;
 		return 0;
@@ -176,10 +203,37 @@ static int capture_set(struct capture_args *a, int option)
 	case OPTION_DISK:
 	case OPTION_TAG:
 	case OPTION_FULL:
+	case OPTION_STATE_DIR:
 		return capture_set_repo(a, option);
+	case OPTION_ENCRYPT:
+	case OPTION_RECIPIENT:
+		return capture_set_encrypt(a, option);
 	default:
 		return capture_set_manners(a, option);
 	}
+}
+
+/* What was said of keys must be what is done: an image in the clear by a slip is one too many. Returns as below. */
+static int capture_check_keys(const struct capture_args *a)
+{
+	if (a->n_recipients && !a->encrypt)
+		return verb_usage("capture", "--recipient is for --encrypt");
+	if (a->to_repo) {
+		return a->encrypt ? verb_usage("capture",
+					       "--encrypt is for files; a repository is encrypted "
+					       "or not when it is made (repo init --encrypt)")
+				  : -1;
+	}
+	if (a->encrypt && arg_repo.keys.key_file) {
+		return verb_usage("capture", "an image is encrypted for a public key: give "
+					     "--recipient instead of --key-file");
+	}
+	if (!a->encrypt && key_source_given_by_hand(&arg_repo.keys)) {
+		return verb_usage("capture",
+				  "a key was given, but without --encrypt the image would be "
+				  "written in the clear");
+	}
+	return -1;
 }
 
 /* Each source has its output. Returns an exit code, or -1 to go on. */
@@ -233,6 +287,9 @@ int capture_args_parse(int argc, char **argv, struct capture_args *a)
 		{ "disk", required_argument, NULL, OPTION_DISK },
 		{ "tag", required_argument, NULL, OPTION_TAG },
 		{ "full", no_argument, NULL, OPTION_FULL },
+		{ "state-dir", required_argument, NULL, OPTION_STATE_DIR },
+		{ "encrypt", no_argument, NULL, OPTION_ENCRYPT },
+		{ "recipient", required_argument, NULL, OPTION_RECIPIENT },
 		VERB_HOST_OPTION,
 		VERB_REPO_OPTIONS,
 		VERB_OPTIONS,
@@ -245,5 +302,6 @@ int capture_args_parse(int argc, char **argv, struct capture_args *a)
 		if (capture_set(a, c) < 0)
 			return VERB_USAGE;
 	}
-	return capture_parse_sources(argc - optind, argv + optind, a);
+	code = capture_parse_sources(argc - optind, argv + optind, a);
+	return code >= 0 ? code : capture_check_keys(a);
 }

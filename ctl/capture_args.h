@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "ctl/import_args.h"
+#include "lib/repo/sealed_head.h"
 
 /* Disks at one instant: as many as the agent captures at once. */
 #define CAPTURE_PARTS_MAX 4u
@@ -23,10 +24,15 @@ struct capture_args {
 		limit_write; /* limits: bytes per second; 0: as above */
 	bool full_speed;
 	bool ignore_read_errors, force, progress, quiet;
+	/* the outputs are encrypted, for arg_repo's passphrase and these */
+	bool encrypt;
+	const char *recipients[SEALED_SLOTS_MAX];
+	size_t n_recipients;
 	/* into a repository (ctl/repo_arg.h) instead of outputs */
 	bool to_repo, full;
 	const char *disk; /* the name under which it is kept; NULL: as the agent calls it */
 	struct tag_list tags;
+	const char *state_dir; /* of what is kept of the last image; NULL: the usual one */
 };
 
 /* Returns an exit code, or -1 to go on. */

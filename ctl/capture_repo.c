@@ -29,7 +29,7 @@ int capture_repo_open(struct capture_repo *r, struct err *e)
 	if (!r->host)
 		return err_oom(e);
 	n = repo_arg_open(&arg_repo, true, &r->repo, e);
-	/* who may only add has no look at what is there; its captures are whole, and known chunks are left out */
+	/* who may only add has no look at what is there, and what it needs in its own state (capture_state.h) */
 	if (n < 0 || (r->repo->crypt && crypt_rights(r->repo->crypt) == CRYPT_RIGHTS_WRITE))
 		return n;
 	return repo_images_load(r->repo, false, &r->images, e);
@@ -43,11 +43,15 @@ void capture_repo_done(struct capture_repo *r)
 	*r = (struct capture_repo){ 0 };
 }
 
-/* The newest image of the same disk. */
-static const struct repo_image *capture_repo_parent(const struct capture_repo *r, const char *disk)
+/* The newest image of the same disk. After a loss there is none: who lost one may have lost more of what was to be taken over. */
+static const struct repo_image *capture_repo_parent(const struct capture_repo *r,
+						    const struct capture_state *state,
+						    const char *disk)
 {
-	if (r->full)
+	if (r->full || state->lost)
 		return NULL;
+	if (state->pages)
+		return capture_state_parent(state);
 	for (size_t i = r->images.count; i > 0; i--) {
 		const struct repo_image *it = r->images.items[i - 1];
 
@@ -82,9 +86,16 @@ static void feed_decide(struct capture_feed *f, int decision)
 	pthread_mutex_unlock(&f->lock);
 }
 
+/* Where the parent's pages are; NULL: in the repository. */
+static const struct page_source *feed_pages(const struct capture_feed *f)
+{
+	return f->state.pages && f->parent ? &f->state.last->pages : NULL;
+}
+
 static void *feed_ingest(void *ctx)
 {
 	struct capture_feed *f = ctx;
+	const bool keep = f->state.pages && f->state.last;
 	const struct ingest_settings s = {
 		.repo = f->owner->repo,
 		.fd = f->stream_in,
@@ -92,6 +103,9 @@ static void *feed_ingest(void *ctx)
 		.disk = f->disk,
 		.tags = f->owner->tags,
 		.parent = f->parent,
+		.parent_pages = feed_pages(f),
+		.on_page = keep ? last_image_on_page : NULL,
+		.on_page_ctx = f->state.last,
 		.grace_ns = REPO_GRACE_NS,
 		.cancel = &f->cancel,
 		.before_commit = feed_gate,
@@ -110,7 +124,7 @@ static void *feed_serve(void *ctx)
 	struct capture_feed *f = ctx;
 
 	/* what goes wrong here the agent notices, and its capture fails */
-	if (repo_parent_new(f->owner->repo, f->parent, &parent, NULL) >= 0)
+	if (repo_parent_new(f->owner->repo, f->parent, feed_pages(f), &parent, NULL) >= 0)
 		parent_serve(f->parent_in, &repo_parent_ops, parent, NULL);
 	if (parent && repo_parent_failure(parent)->code)
 		f->parent_err = *repo_parent_failure(parent);
@@ -172,7 +186,10 @@ int capture_feed_begin(struct capture_feed *f, const struct capture_repo *r, sd_
 	}
 	if (n < 0)
 		return n;
-	f->parent = capture_repo_parent(r, f->disk);
+	n = capture_state_open(&f->state, r->state_dir, r->repo, r->host, f->disk, e);
+	if (n < 0)
+		return n;
+	f->parent = capture_repo_parent(r, &f->state, f->disk);
 	n = feed_pipes(f, e);
 	return n < 0 ? n : feed_threads(f, e);
 }
@@ -201,6 +218,8 @@ int capture_feed_commit(struct capture_feed *f, struct err *e)
 	feed_join(f);
 	if (f->result < 0 && e)
 		*e = f->err;
+	if (f->result >= 0)
+		capture_state_keep(&f->state, f->image);
 	return f->result;
 }
 
@@ -234,6 +253,7 @@ void capture_feed_done(struct capture_feed *f)
 	pthread_cond_destroy(&f->decided);
 	pthread_mutex_destroy(&f->lock);
 	repo_image_free(f->image);
+	capture_state_done(&f->state);
 	free(f->disk);
 	*f = (struct capture_feed){ 0 };
 }

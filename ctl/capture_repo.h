@@ -10,6 +10,7 @@
 
 #include <systemd/sd-bus.h>
 
+#include "ctl/capture_state.h"
 #include "lib/base/cancel.h"
 #include "lib/base/err.h"
 #include "lib/repo/ingest.h"
@@ -22,6 +23,7 @@ struct capture_repo {
 	const char *host;	 /* owned: the name under which images are kept */
 	const char *const *tags; /* borrowed */
 	bool full;		 /* no parent: read and send everything */
+	const char *state_dir;	 /* borrowed; as capture_state_open() */
 };
 
 /* The repository of --repo, unlocked, its index and images loaded. capture_repo_done() after either. */
@@ -32,6 +34,7 @@ void capture_repo_done(struct capture_repo *r);
 struct capture_feed {
 	const struct capture_repo *owner;
 	char *disk;			 /* the name under which its images are kept */
+	struct capture_state state;	 /* what is known of its last image */
 	const struct repo_image *parent; /* NULL: none */
 	int stream_in, stream_out;	 /* stream_out: the agent's */
 	int parent_in, parent_out;	 /* parent_out: the agent's; -EBADF: no parent */

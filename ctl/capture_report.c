@@ -37,6 +37,10 @@ void capture_report_print(const char *name, const json_t *job, FILE *out)
 			render_size(client_number(job, "new_bytes"), x),
 			client_number(job, "new_chunks"), client_number(job, "all_chunks"));
 	}
+	if (client_number(job, "sealed_bytes")) {
+		fprintf(out, "  encrypted: %s\n",
+			render_size(client_number(job, "sealed_bytes"), x));
+	}
 	if (client_number(job, "store_size")) {
 		fprintf(out, "  the COW store was filled to %s of %s\n",
 			render_size(client_number(job, "store_used"), x),

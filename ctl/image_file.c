@@ -41,10 +41,53 @@ static bool image_file_in_repo(const char *path)
 	return arg_repo.path && (arg_repo.explicit || access(path, F_OK) < 0);
 }
 
+/* 1: it is encrypted, and @f->sealed gives its plain bytes; 0: it is not. */
+static int image_file_unseal(struct image_file *f, struct err *e)
+{
+	_cleanup_(sealed_head_freep) struct sealed_head *head = NULL;
+	int r;
+
+	r = sealed_reader_head(f->fd, &head, e);
+	if (r > 0) {
+		r = key_source_unlock_file(&arg_repo.keys, f->path, head, e);
+		if (r == 0)
+			r = sealed_reader_new(f->fd, TAKE_PTR(head), &f->sealed, e);
+		return r < 0 ? r : 1;
+	}
+	if (r == 0 && key_source_given_by_hand(&arg_repo.keys)) {
+		return err_set(e, -EINVAL,
+			       "the image is not encrypted, but a key was given for it: was it "
+			       "replaced?");
+	}
+	return r;
+}
+
+static int image_file_open_file(struct image_file *f, struct err *e)
+{
+	struct image_io io;
+	struct stat st;
+	int r;
+
+	f->fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (f->fd < 0)
+		return err_set_errno(e, -errno, "cannot open %s", f->path);
+	if (fstat(f->fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return err_set(e, -ESPIPE, "%s is not a regular file", f->path);
+	r = image_file_unseal(f, e);
+	if (r > 0) {
+		io = sealed_reader_io(f->sealed);
+		r = image_reader_open_io(&io, &f->reader, e);
+	} else if (r == 0) {
+		r = image_reader_open(f->fd, &f->reader, e);
+	}
+	if (r < 0)
+		err_prefix(e, "%s", f->path);
+	return r;
+}
+
 int image_file_open(const char *path, struct image_file *ret, struct err *e)
 {
 	struct image_file f = { .path = path, .fd = -EBADF };
-	struct stat st;
 	int r;
 
 	if (strcmp(path, "-") == 0) {
@@ -52,26 +95,9 @@ int image_file_open(const char *path, struct image_file *ret, struct err *e)
 			       "an image cannot be read from a pipe: its index is at its end; "
 			       "save it to a file first (or use zstd -dc)");
 	}
-	if (image_file_in_repo(path)) {
-		r = image_file_open_in_repo(&f, e);
-		if (r < 0) {
-			image_file_done(&f);
-			return r;
-		}
-		f.manifest = image_reader_manifest(f.reader);
-		*ret = f;
-		return 0;
-	}
-	f.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (f.fd < 0)
-		return err_set_errno(e, -errno, "cannot open %s", path);
-	if (fstat(f.fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-		image_file_done(&f);
-		return err_set(e, -ESPIPE, "%s is not a regular file", path);
-	}
-	r = image_reader_open(f.fd, &f.reader, e);
+	r = image_file_in_repo(path) ? image_file_open_in_repo(&f, e)
+				     : image_file_open_file(&f, e);
 	if (r < 0) {
-		err_prefix(e, "%s", path);
 		image_file_done(&f);
 		return r;
 	}
@@ -84,6 +110,8 @@ void image_file_done(struct image_file *f)
 {
 	image_reader_free(f->reader);
 	f->reader = NULL;
+	sealed_reader_free(f->sealed);
+	f->sealed = NULL;
 	f->image = NULL;
 	repo_images_done(&f->images);
 	repo_free(f->repo);

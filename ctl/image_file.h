@@ -10,10 +10,12 @@
 #include "lib/base/err.h"
 #include "lib/image/image_reader.h"
 #include "lib/repo/repo_image.h"
+#include "lib/repo/sealed_reader.h"
 
 struct image_file {
 	const char *path; /* borrowed */
 	int fd;		  /* of the file, or of the repository's directory */
+	struct sealed_reader *sealed; /* below `reader`, when the file is encrypted */
 	struct image_reader *reader;
 	const struct manifest *manifest; /* the reader's */
 	/* in a repository, else NULL */
@@ -26,7 +28,11 @@ struct image_file {
 		.fd = -EBADF \
 	}
 
-/* A regular file or a repository's image ("-" is refused with the reason); -EBADMSG when it is damaged or no image. */
+/*
+ * A regular file or a repository's image ("-" is refused with the reason); -EBADMSG when it is damaged or no image. What is
+ * encrypted is unlocked by arg_repo's keys (ctl/key_source.h): -ENOKEY, … Who gives a key for a file that is not encrypted is
+ * refused by -EINVAL.
+ */
 int image_file_open(const char *path, struct image_file *ret, struct err *e);
 /* Accepts IMAGE_FILE_NONE. */
 void image_file_done(struct image_file *f);

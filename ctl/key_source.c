@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -151,6 +152,26 @@ int key_source_read_key(const char *path, struct key_pair **ret, struct err *e)
 	return source_key_file(path, false, ret, e);
 }
 
+int key_source_read_recipient(const char *text, uint8_t ret[KEY_SIZE], struct err *e)
+{
+	_cleanup_(key_pair_freep) struct key_pair *k = NULL;
+	int r;
+
+	if (!strncasecmp(text, "AMBRO-SECRET-", 13)) {
+		return err_set(e, -EINVAL,
+			       "--recipient is for public keys; this secret one was shown to "
+			       "everybody who can list processes: make another");
+	}
+	if (!strncmp(text, "AMBRO-PUBLIC-", 13)) {
+		r = key_text_parse("--recipient", (const uint8_t *)text, strlen(text), &k, e);
+	} else {
+		r = key_source_read_key(text, &k, e);
+	}
+	if (r == 0)
+		memcpy(ret, k->public, KEY_SIZE);
+	return r;
+}
+
 /* ---- choosing ----------------------------------------------------------------------------------- */
 
 /* The path of systemd's credential @name, allocated; NULL: there is none. */
@@ -191,6 +212,11 @@ static void source_find_credential(struct source_found *ret)
 static int source_given(const struct key_source *k)
 {
 	return !!k->key_file + !!k->passphrase_file + (k->passphrase_fd >= 0);
+}
+
+bool key_source_given_by_hand(const struct key_source *k)
+{
+	return source_given(k) > 0;
 }
 
 bool key_source_given(const struct key_source *k)
@@ -338,6 +364,100 @@ int key_source_new_passphrase(const struct key_source *k, struct secret **ret, s
 		r = source_ask_twice(ret, e);
 	return r < 0 ? r : 0;
 }
+
+/* ---- encrypted files ---------------------------------------------------------------------------- */
+
+/* Neither a recipient nor a passphrase was named. */
+static int source_default_reader(const struct key_source *k, struct key_source_readers *ret,
+				 struct err *e)
+{
+	_cleanup_(key_pair_freep) struct key_pair *key = NULL;
+	int r;
+
+	r = source_get(k, true, &key, &ret->passphrase, e);
+	if (r == 0)
+		r = source_ask_twice(&ret->passphrase, e);
+	if (r < 0)
+		return r;
+	ret->keys[ret->n].passphrase = ret->passphrase;
+	if (key)
+		memcpy(ret->keys[ret->n].public, key->public, KEY_SIZE);
+	ret->n++;
+	return 0;
+}
+
+int key_source_readers(const struct key_source *k, const char *const *recipients, size_t n,
+		       struct key_source_readers *ret, struct err *e)
+{
+	const struct key_source only = { .passphrase_file = k->passphrase_file,
+					 .passphrase_fd = k->passphrase_fd };
+	int r = 0;
+
+	*ret = (struct key_source_readers){ 0 };
+	/* the file's own key is about to be in memory */
+	source_harden();
+	if (n >= SEALED_SLOTS_MAX) {
+		return err_set(e, -EINVAL, "an encrypted file has at most %d recipients",
+			       SEALED_SLOTS_MAX - 1);
+	}
+	for (; ret->n < n && r == 0; ret->n++)
+		r = key_source_read_recipient(recipients[ret->n], ret->keys[ret->n].public, e);
+	if (r < 0)
+		return r;
+	return n && !source_given(&only) ? 0 : source_default_reader(&only, ret, e);
+}
+
+void key_source_readers_done(struct key_source_readers *r)
+{
+	secret_free(r->passphrase);
+	*r = (struct key_source_readers){ 0 };
+}
+
+static int source_ask_and_unlock_file(const char *what, struct sealed_head *h, struct err *e)
+{
+	char question[512], readers[64];
+	int n = -ENOKEY;
+
+	for (int i = 0; i < SOURCE_TRIES && n == -ENOKEY; i++) {
+		_cleanup_(secret_freep) struct secret *s = NULL;
+
+		snprintf(question, sizeof(question), "%sPassphrase of %.300s: ",
+			 i ? "Not that one. " : "", what);
+		n = source_prompt(question, &s, e);
+		if (n == -ENOTTY) {
+			return err_set(e, -ENOKEY,
+				       "it is encrypted (for %s), and there is no terminal to ask "
+				       "for its passphrase: give --key-file or --passphrase-file",
+				       sealed_head_readers(h, readers, sizeof(readers)));
+		}
+		if (n == 0)
+			n = sealed_head_unlock_passphrase(h, s, e);
+	}
+	return n;
+}
+
+int key_source_unlock_file(const struct key_source *k, const char *what, struct sealed_head *h,
+			   struct err *e)
+{
+	_cleanup_(secret_freep) struct secret *passphrase = NULL;
+	_cleanup_(key_pair_freep) struct key_pair *key = NULL;
+	int r;
+
+	r = source_get(k, true, &key, &passphrase, e);
+	if (r < 0)
+		return r;
+	if (key)
+		return sealed_head_unlock_key(h, key, e);
+	if (passphrase)
+		return sealed_head_unlock_passphrase(h, passphrase, e);
+	if (!sealed_head_has_passphrase(h)) {
+		return err_set(e, -ENOKEY,
+			       "it is encrypted for a key, which --key-file must give");
+	}
+	return source_ask_and_unlock_file(what, h, e);
+}
+
+/* ---- writing keys ------------------------------------------------------------------------------- */
 
 int key_source_write_key(struct newfile *file, const struct key_pair *k,
 			 const uint8_t repo_id[REPO_ID_SIZE], struct err *e)

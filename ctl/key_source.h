@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * key_source - where a repository's key or passphrase comes from: a file, a descriptor, a systemd credential, a prompt.
+ * key_source - where a repository's or an encrypted file's key or passphrase comes from: a file, a descriptor, a systemd credential, a prompt.
  * Never the command line or the environment, which other processes can read.
  *
  * A file with a passphrase or a secret key that others than its owner can read is refused (but for systemd's own
@@ -16,6 +16,7 @@
 #include "lib/base/err.h"
 #include "lib/repo/keys.h"
 #include "lib/repo/repo.h"
+#include "lib/repo/sealed_head.h"
 
 struct key_source {
 	const char *key_file;	     /* --key-file: a secret key, NULL: none */
@@ -27,6 +28,8 @@ struct key_source {
 		.passphrase_fd = -1 \
 	}
 
+/* Was any of them given? */
+bool key_source_given_by_hand(const struct key_source *k);
 /* Was any of them given, or is there a credential (then a repository must be encrypted)? */
 bool key_source_given(const struct key_source *k);
 /*
@@ -50,6 +53,26 @@ int key_source_init(const struct key_source *k, struct store *s, struct repo_for
 int key_source_new_passphrase(const struct key_source *k, struct secret **ret, struct err *e);
 /* A file with a public or a secret key (key_text.h); only the latter must be nobody else's to read. */
 int key_source_read_key(const char *path, struct key_pair **ret, struct err *e);
+/* The public half of @text, which is a public key or names a file with one; a secret key is -EINVAL with words. */
+int key_source_read_recipient(const char *text, uint8_t ret[KEY_SIZE], struct err *e);
+
+/* Who shall read a new encrypted file. */
+struct key_source_readers {
+	struct sealed_reader_key keys[SEALED_SLOTS_MAX];
+	size_t n;
+	struct secret *passphrase; /* that keys refer to; owned */
+};
+/*
+ * The @n @recipients (public keys, or files with one) and the passphrase that was given; when there is neither, a credential,
+ * or a passphrase that is asked for twice. @k->key_file is ignored. key_source_readers_done() after either.
+ */
+int key_source_readers(const struct key_source *k, const char *const *recipients, size_t n,
+		       struct key_source_readers *ret, struct err *e);
+void key_source_readers_done(struct key_source_readers *r);
+/* Unlock the encrypted file @what as key_source_unlock() does a repository. */
+int key_source_unlock_file(const struct key_source *k, const char *what, struct sealed_head *h,
+			   struct err *e);
+
 /*
  * A new key pair, whose secret half goes to @path (which must not exist), mode 0400. Begun before anything depends on it, and
  * published when all else is done; @repo_id may be NULL.

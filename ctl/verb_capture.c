@@ -18,6 +18,7 @@
 #include "ctl/capture_repo.h"
 #include "ctl/capture_report.h"
 #include "ctl/client.h"
+#include "ctl/file_sealer.h"
 #include "ctl/render.h"
 #include "ctl/repo_arg.h"
 #include "ctl/verb.h"
@@ -30,7 +31,9 @@
 struct capture_part {
 	const char *source, *name; /* name: the output's, as given */
 	struct capture_output output;
-	struct capture_feed feed; /* into a repository, instead of the output */
+	struct sealed_head *head;  /* of an encrypted output, until its sealer has it */
+	struct file_sealer sealer; /* between the agent and an encrypted output */
+	struct capture_feed feed;  /* into a repository, instead of the output */
 	char *path;		  /* of the job */
 	bool finished;
 	uint64_t done, total; /* bytes, as last heard */
@@ -54,6 +57,8 @@ static void capture_done(struct capture *c)
 	sd_event_unref(c->event);
 	for (unsigned int i = 0; i < c->n_parts; i++) {
 		capture_feed_done(&c->parts[i].feed);
+		file_sealer_done(&c->parts[i].sealer);
+		sealed_head_free(c->parts[i].head);
 		capture_output_done(&c->parts[i].output);
 		free(c->parts[i].path);
 	}
@@ -283,6 +288,14 @@ static int capture_append_options(sd_bus_message *m, const struct capture_args *
 	return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
+/* What the agent writes into. */
+static int capture_agents_fd(const struct capture_part *p)
+{
+	if (p->feed.owner)
+		return p->feed.stream_out;
+	return p->sealer.writer ? p->sealer.out : p->output.fd;
+}
+
 static int capture_start(struct capture *c, const struct capture_args *a, struct capture_part *p,
 			 struct err *e)
 {
@@ -302,7 +315,7 @@ static int capture_start(struct capture *c, const struct capture_args *a, struct
 	if (r >= 0)
 		r = capture_append_options(m, a, p);
 	if (r >= 0)
-		r = sd_bus_message_append(m, "h", a->to_repo ? p->feed.stream_out : p->output.fd);
+		r = sd_bus_message_append(m, "h", capture_agents_fd(p));
 	if (r >= 0)
 		r = sd_bus_call(c->bus, m, 0, &error, &reply);
 	if (r < 0)
@@ -355,6 +368,30 @@ static int capture_commit(struct capture_part *p, json_t *job, struct err *e)
 	return r < 0 ? err_oom(e) : 0;
 }
 
+/* The rest of an encrypted output, and how long it became to the result. */
+static int capture_seal(struct capture_part *p, json_t *job, struct err *e)
+{
+	uint64_t bytes;
+	json_t *more;
+	int r;
+
+	r = file_sealer_finish(&p->sealer, &bytes, e);
+	if (r < 0)
+		return r;
+	more = json_pack("{s:b, s:I}", "encrypted", 1, "sealed_bytes", (json_int_t)bytes);
+	r = more ? json_object_update(job, more) : -ENOMEM;
+	json_decref(more);
+	return r < 0 ? err_oom(e) : 0;
+}
+
+/* Did what reads the agent's pipe fail? Then @e tells why nobody read it any more. */
+static bool capture_reader_failed(struct capture_part *p, struct err *e)
+{
+	if (p->feed.owner)
+		return capture_feed_failed(&p->feed, e);
+	return p->sealer.writer && file_sealer_failed(&p->sealer, e);
+}
+
 /* All jobs' ends, as an array; only when each of them is well an image gets its name. */
 static int capture_collect(struct capture *c, uint64_t begun_ns, json_t *jobs, struct err *e)
 {
@@ -369,8 +406,7 @@ static int capture_collect(struct capture *c, uint64_t begun_ns, json_t *jobs, s
 		if (json_array_append_new(jobs, job) < 0)
 			return err_oom(e);
 		r = capture_report_error(job, e);
-		/* why nobody read the agent's pipe any more */
-		if (r < 0 && c->parts[i].feed.owner && capture_feed_failed(&c->parts[i].feed, e))
+		if (r < 0 && capture_reader_failed(&c->parts[i], e))
 			return e->code;
 		if (r < 0)
 			return r;
@@ -378,6 +414,10 @@ static int capture_collect(struct capture *c, uint64_t begun_ns, json_t *jobs, s
 	/* it may have been too late for the agent, but not for us */
 	if (c->interrupted)
 		return err_set(e, -ECANCELED, "interrupted; nothing was left behind");
+	for (unsigned int i = 0; i < c->n_parts && r >= 0; i++) {
+		if (c->parts[i].sealer.writer)
+			r = capture_seal(&c->parts[i], json_array_get(jobs, i), e);
+	}
 	for (unsigned int i = 0; i < c->n_parts && r >= 0; i++) {
 		if (c->parts[i].output.file)
 			r = newfile_publish(c->parts[i].output.file, e);
@@ -449,6 +489,8 @@ static int capture_start_part(struct capture *c, const struct capture_args *a,
 		r = capture_feed_begin(&p->feed, &c->repo, c->bus, p->source, a->disk, e);
 	} else {
 		r = capture_output_open(p->name, p->source, a->force, &p->output, e);
+		if (r >= 0 && p->head)
+			r = file_sealer_begin(&p->sealer, p->output.fd, TAKE_PTR(p->head), e);
 	}
 	if (r >= 0)
 		r = capture_start(c, a, p, e);
@@ -456,8 +498,9 @@ static int capture_start_part(struct capture *c, const struct capture_args *a,
 		return r;
 	if (a->to_repo)
 		capture_feed_handed_over(&p->feed);
+	file_sealer_handed_over(&p->sealer);
 	/* the agent has its own: who reads the pipe sees its end when the agent has closed it */
-	if (p->output.owned) {
+	if (p->output.owned && !p->sealer.writer) {
 		p->output.fd = close_fd(p->output.fd);
 		p->output.owned = false;
 	}
@@ -486,6 +529,20 @@ static int capture_run_jobs(struct capture *c, const struct capture_args *a, str
 	return capture_wait(c, e);
 }
 
+/* Each output has a key of its own, which the same people can read. */
+static int capture_prepare_encryption(struct capture *c, const struct capture_args *a,
+				      struct err *e)
+{
+	_cleanup_(key_source_readers_done) struct key_source_readers readers = { 0 };
+	int r;
+
+	r = key_source_readers(&arg_repo.keys, a->recipients, a->n_recipients, &readers, e);
+	for (unsigned int i = 0; i < c->n_parts && r >= 0; i++) {
+		r = sealed_head_new(readers.keys, readers.n, SEALED_SHIFT, &c->parts[i].head, e);
+	}
+	return r;
+}
+
 /* Before signals are blocked: opening a FIFO waits for a reader, a passphrase for a person. */
 static int capture_prepare(struct capture *c, const struct capture_args *a, struct err *e)
 {
@@ -493,6 +550,7 @@ static int capture_prepare(struct capture *c, const struct capture_args *a, stru
 
 	c->repo.tags = a->tags.items;
 	c->repo.full = a->full;
+	c->repo.state_dir = a->state_dir;
 	if (a->to_repo)
 		r = capture_repo_open(&c->repo, e);
 	for (unsigned int i = 0; i < a->n_sources && r >= 0; i++) {
@@ -504,7 +562,7 @@ static int capture_prepare(struct capture *c, const struct capture_args *a, stru
 		if (!a->to_repo)
 			r = capture_output_open_special(p->name, &p->output, e);
 	}
-	return r;
+	return r >= 0 && a->encrypt ? capture_prepare_encryption(c, a, e) : r;
 }
 
 int verb_capture(int argc, char **argv)

@@ -180,27 +180,6 @@ static int key_added(const struct repo *repo, const struct key_slot_new *new, co
 	return 0;
 }
 
-/* The public half of @text, which is one or names a file. */
-static int key_read_recipient(const char *text, uint8_t ret[KEY_SIZE], struct err *e)
-{
-	_cleanup_(key_pair_freep) struct key_pair *k = NULL;
-	int r;
-
-	if (!strncasecmp(text, "AMBRO-SECRET-", 13)) {
-		return err_set(e, -EINVAL,
-			       "--recipient is for public keys; this secret one was shown to "
-			       "everybody who can list processes: make another");
-	}
-	if (!strncmp(text, "AMBRO-PUBLIC-", 13)) {
-		r = key_text_parse("--recipient", (const uint8_t *)text, strlen(text), &k, e);
-	} else {
-		r = key_source_read_key(text, &k, e);
-	}
-	if (r == 0)
-		memcpy(ret, k->public, KEY_SIZE);
-	return r;
-}
-
 static int key_add(const struct key_args *a, struct err *e)
 {
 	_cleanup_(secret_freep) struct secret *passphrase = NULL;
@@ -214,7 +193,7 @@ static int key_add(const struct key_args *a, struct err *e)
 
 	/* what is wrong with it is told before a passphrase is asked for */
 	if (a->recipient)
-		r = key_read_recipient(a->recipient, new.public, e);
+		r = key_source_read_recipient(a->recipient, new.public, e);
 	if (r < 0)
 		return r;
 	r = key_unlock(&repo, NULL, e);

@@ -177,6 +177,11 @@ uint64_t io_now_ns(void)
 	return io_clock_ns(CLOCK_MONOTONIC);
 }
 
+uint64_t io_boot_ns(void)
+{
+	return io_clock_ns(CLOCK_BOOTTIME);
+}
+
 uint64_t io_realtime_ns(void)
 {
 	return io_clock_ns(CLOCK_REALTIME);

@@ -38,4 +38,5 @@ int io_size(int fd, uint64_t *ret);
 uint64_t io_memory_available(void);
 
 uint64_t io_now_ns(void);      /* CLOCK_MONOTONIC */
+uint64_t io_boot_ns(void);     /* CLOCK_BOOTTIME: goes on while the machine sleeps */
 uint64_t io_realtime_ns(void); /* CLOCK_REALTIME, since 1970 */

@@ -22,7 +22,6 @@
 /* as repo_image_json.c takes them */
 #define IMAGE_WORD_MAX ((size_t)100)
 #define IMAGE_TAGS_MAX ((size_t)256)
-#define NS_PER_HOUR    UINT64_C(3600000000000)
 
 struct ingest {
 	const struct ingest_settings *settings;
@@ -269,19 +268,6 @@ static int ingest_pages(struct ingest *g, struct err *e)
 	return r;
 }
 
-static int ingest_in_time(const struct ingest *g, struct err *e)
-{
-	const struct ingest_settings *s = g->settings;
-
-	if (io_now_ns() - s->repo->loaded_ns < s->grace_ns)
-		return 0;
-	return err_set(e, -ESTALE,
-		       "the capture took longer than the repository's grace period (%" PRIu64
-		       " hours), after which chunks that it counts on may be gone: capture again, "
-		       "what was sent is not sent twice",
-		       s->grace_ns / NS_PER_HOUR);
-}
-
 /* A host's, a disk's name or a tag that an image may have: longer ones would be refused whenever it is read. */
 static char *image_word(const char *text)
 {
@@ -367,7 +353,7 @@ static int ingest_commit(struct ingest *g, struct repo_image **ret, struct err *
 	if (r >= 0 && g->settings->before_commit)
 		r = g->settings->before_commit(g->settings->before_commit_ctx);
 	if (r >= 0)
-		r = ingest_in_time(g, e);
+		r = repo_in_time(g->settings->repo, g->settings->grace_ns, e);
 	if (r >= 0)
 		r = repo_image_put(g->settings->repo, image, e);
 	if (r >= 0 && ret)
@@ -396,7 +382,7 @@ int ingest_run(const struct ingest_settings *s, struct repo_image **ret_image,
 		return r;
 	if (stream_reader_new(s->fd, s->cancel, &g.reader) < 0)
 		return err_oom(e);
-	r = ingest_packs_new(s->repo, &g.packs, e);
+	r = ingest_packs_new(s->repo, s->grace_ns, &g.packs, e);
 	if (r < 0)
 		return r;
 	r = ingest_stream(&g, e);

@@ -9,7 +9,8 @@
  *	image is put within the grace period after that loading (else -ESTALE: nothing was committed).
  *  N3. The stream must end well: TRAILER, INDEX and MANIFEST agree, and the hash trees that we make of what we saw have the
  *	roots that the MANIFEST names. A stream that was cut or altered commits nothing.
- *  N4. Index files are put now and then on the way, so that a capture that is taken up again finds what was sent.
+ *  N4. Index files are put now and then on the way, so that a capture that is taken up again finds what was sent; none later
+ *	than N2 allows, because it might name packs that prune has taken for strays.
  *
  * Frames are stored as they came. Pages are made anew (SAME is resolved by the parent's tree).
  */

@@ -10,6 +10,7 @@
 
 struct ingest_packs {
 	struct repo *repo;
+	uint64_t grace_ns;
 	struct pack *filling; /* NULL: the next entry begins one */
 	uint64_t bytes;	      /* of packs that were handed over */
 	uint64_t count;
@@ -37,7 +38,9 @@ static int packs_index(struct ingest_packs *p, struct err *e)
 
 	if (!p->builder)
 		return 0;
-	r = repo_index_builder_put(p->builder, p->repo->store, hash, e);
+	r = repo_in_time(p->repo, p->grace_ns, e);
+	if (r >= 0)
+		r = repo_index_builder_put(p->builder, p->repo->store, hash, e);
 	repo_index_builder_free(TAKE_PTR(p->builder));
 	p->unindexed = 0;
 	return r;
@@ -63,8 +66,10 @@ static int packs_note(struct ingest_packs *p, const struct pack *pack,
 static int packs_put(struct ingest_packs *p, struct pack *pack, struct err *e)
 {
 	uint8_t hash[REPO_NAME_HASH];
-	int r = pack_seal(pack, hash, e);
+	int r = repo_in_time(p->repo, p->grace_ns, e);
 
+	if (r >= 0)
+		r = pack_seal(pack, hash, e);
 	if (r >= 0)
 		r = pack_put(pack, p->repo->store, e);
 	return r < 0 ? r : packs_note(p, pack, hash, e);
@@ -73,8 +78,10 @@ static int packs_put(struct ingest_packs *p, struct pack *pack, struct err *e)
 /* With the lock held. */
 static void packs_fail(struct ingest_packs *p, int r, const struct err *e)
 {
+	if (r >= 0)
+		return;
 	p->failed = *e;
-	if (r < 0 && !e->code)
+	if (!e->code)
 		err_set_errno(&p->failed, r, "cannot write into the repository");
 }
 
@@ -111,7 +118,7 @@ static void *packs_thread(void *arg)
 
 /* ---- the caller's side -------------------------------------------------------------------------- */
 
-int ingest_packs_new(struct repo *r, struct ingest_packs **ret, struct err *e)
+int ingest_packs_new(struct repo *r, uint64_t grace_ns, struct ingest_packs **ret, struct err *e)
 {
 	struct ingest_packs *p = calloc(1, sizeof(*p));
 	int n;
@@ -119,6 +126,7 @@ int ingest_packs_new(struct repo *r, struct ingest_packs **ret, struct err *e)
 	if (!p)
 		return err_oom(e);
 	p->repo = r;
+	p->grace_ns = grace_ns;
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->changed, NULL);
 	n = -pthread_create(&p->thread, NULL, packs_thread, p);

@@ -20,8 +20,11 @@ struct ingest_packs;
 /* Packs between two index files: half a minute at 40 MB/s, and 1 GiB that a capture which is taken up again may send again. */
 #define INGEST_INDEX_PACKS 16u
 
-/* @r is borrowed; only its store, format and keys are used. */
-int ingest_packs_new(struct repo *r, struct ingest_packs **ret, struct err *e);
+/*
+ * @r is borrowed, its index loaded. After @grace_ns (W2 of gc_object.h) nothing is put any more, -ESTALE: by then prune may have
+ * taken a pack that no index file named for a stray, and an index file that names what is gone makes later writers leave it out.
+ */
+int ingest_packs_new(struct repo *r, uint64_t grace_ns, struct ingest_packs **ret, struct err *e);
 /* Waits for the thread, and forgets what was not put yet. */
 void ingest_packs_free(struct ingest_packs *p);
 DEFINE_CLEANUP(struct ingest_packs, ingest_packs_free);

@@ -33,11 +33,12 @@ char *key_slot_to_json(const struct key_slot *s, const struct repo_format *f)
 	if (!o)
 		return NULL;
 	if (s->type == KEY_SLOT_PASSPHRASE) {
-		r = json_object_set_new(
-			o, "kdf",
-			json_pack("{s:s, s:I, s:I, s:o}", "algorithm", SLOT_ALGORITHM, "operations",
-				  (json_int_t)s->cost.operations, "memory", (json_int_t)s->cost.memory,
-				  "salt", slot_hex(s->cost.salt, sizeof(s->cost.salt))));
+		r = json_object_set_new(o, "kdf",
+					json_pack("{s:s, s:I, s:I, s:o}", "algorithm",
+						  SLOT_ALGORITHM, "operations",
+						  (json_int_t)s->cost.operations, "memory",
+						  (json_int_t)s->cost.memory, "salt",
+						  slot_hex(s->cost.salt, sizeof(s->cost.salt))));
 	} else {
 		r = json_object_set_new(o, "public", slot_hex(s->public, sizeof(s->public)));
 	}

@@ -13,6 +13,7 @@
 
 /* The place of a name may be asked for so often, when packs are gone. */
 #define REPO_PLACES_MAX 64u
+#define NS_PER_HOUR UINT64_C(3600000000000)
 /* "gc/mark-" and the hash of the pack that is marked; gc.h. */
 #define REPO_MARK_PREFIX "gc/mark-"
 
@@ -95,7 +96,7 @@ static int repo_note_mark(void *ctx, const char *name, uint64_t size)
 int repo_load_index(struct repo *r, struct err *e)
 {
 	_cleanup_(repo_marks_done) struct repo_marks marks = { 0 };
-	const uint64_t now = io_now_ns();
+	const uint64_t now = io_boot_ns(), realtime = io_realtime_ns();
 	struct repo_index *index;
 	int n;
 
@@ -113,10 +114,25 @@ int repo_load_index(struct repo *r, struct err *e)
 	pack_sessions_free(TAKE_PTR(r->sessions));
 	r->index = index;
 	r->loaded_ns = now;
+	r->loaded_realtime_ns = realtime;
 	if (!r->crypt)
 		return 0;
 	return pack_sessions_new(r->store, r->format.id, r->crypt, &r->sessions) < 0 ? err_oom(e)
 										     : 0;
+}
+
+int repo_in_time(const struct repo *r, uint64_t grace_ns, struct err *e)
+{
+	const uint64_t realtime = io_realtime_ns(), since = r->loaded_realtime_ns;
+
+	if (io_boot_ns() - r->loaded_ns < grace_ns &&
+	    (realtime < since || realtime - since < grace_ns))
+		return 0;
+	return err_set(e, -ESTALE,
+		       "it took longer than the repository's grace period (%" PRIu64
+		       " hours), after which chunks that it counts on may be gone: do it again, "
+		       "most of what was stored is not stored twice",
+		       grace_ns / NS_PER_HOUR);
 }
 
 int repo_find(struct repo *r, const struct chunk_id *id, enum repo_kind kind,

@@ -35,7 +35,8 @@ struct repo {
 	struct crypt *crypt;	  /* owned; NULL: not encrypted, or not unlocked yet */
 	struct repo_index *index; /* repo_load_index() */
 	struct pack_sessions *sessions;
-	uint64_t loaded_ns; /* CLOCK_MONOTONIC, before the marks were listed */
+	/* before the marks were listed, for repo_in_time() */
+	uint64_t loaded_ns, loaded_realtime_ns;
 };
 
 /*
@@ -56,6 +57,11 @@ int repo_unlock(struct repo *r, struct crypt *c, struct err *e);
  * excluded. -ENOKEY when it is encrypted and locked.
  */
 int repo_load_index(struct repo *r, struct err *e);
+/*
+ * May what repo_load_index() found still be relied on, @grace_ns being the grace period (W2 of gc_object.h)? 0 or -ESTALE.
+ * A machine that slept since, or stood still under its hypervisor and had its clock put right, has lost that time.
+ */
+int repo_in_time(const struct repo *r, uint64_t grace_ns, struct err *e);
 
 /*
  * The chunk's zstd frame or the page's body whose plain id is @id into @ret (allocated). The bytes are as the store has

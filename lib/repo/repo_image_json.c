@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "lib/repo/repo_image.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <jansson.h>
+
+#include "lib/repo/repo_image.h"
 
 #define IMAGE_FORMAT   1
 #define IMAGE_TAGS_MAX 256u

@@ -300,25 +300,34 @@ int sealed_head_parse(const void *bytes, size_t len, struct sealed_head **ret, s
 	return 0;
 }
 
-char *sealed_head_readers(const struct sealed_head *h, char *buf, size_t size)
+static unsigned int head_passphrases(const struct sealed_head *h)
 {
-	unsigned int passphrases = 0, keys;
+	unsigned int n = 0;
 
 	for (size_t i = 0; i < h->slots; i++) {
 		struct sealed_file_slot slot;
 
 		head_slot(h, i, &slot);
-		passphrases += slot.type == SEALED_PASSPHRASE;
+		n += slot.type == SEALED_PASSPHRASE;
 	}
-	keys = h->slots - passphrases;
-	if (!keys) {
-		snprintf(buf, size, "%u passphrase%s", passphrases, passphrases == 1 ? "" : "s");
-	} else if (!passphrases) {
-		snprintf(buf, size, "%u key%s", keys, keys == 1 ? "" : "s");
-	} else {
-		snprintf(buf, size, "%u passphrase%s, %u key%s", passphrases,
-			 passphrases == 1 ? "" : "s", keys, keys == 1 ? "" : "s");
-	}
+	return n;
+}
+
+bool sealed_head_has_passphrase(const struct sealed_head *h)
+{
+	return head_passphrases(h) > 0;
+}
+
+char *sealed_head_readers(const struct sealed_head *h, char *buf, size_t size)
+{
+	const unsigned int passphrases = head_passphrases(h), keys = h->slots - passphrases;
+	char some[32] = "", others[32] = "";
+
+	if (passphrases)
+		snprintf(some, sizeof(some), "%u passphrase%s", passphrases, &"s"[passphrases == 1]);
+	if (keys)
+		snprintf(others, sizeof(others), "%u key%s", keys, &"s"[keys == 1]);
+	snprintf(buf, size, "%s%s%s", some, passphrases && keys ? " and " : "", others);
 	return buf;
 }
 

@@ -126,6 +126,7 @@ int sealed_head_length(const void *start, size_t *ret, struct err *e);
 int sealed_head_parse(const void *bytes, size_t len, struct sealed_head **ret, struct err *e);
 /* Who can read it, in words: "1 passphrase, 2 keys". Returns @buf. */
 char *sealed_head_readers(const struct sealed_head *h, char *buf, size_t size);
+bool sealed_head_has_passphrase(const struct sealed_head *h);
 /*
  * -ENOKEY: no slot opens; -EBADMSG: one does, but it or the head was changed; -EINVAL: a public key. It stays locked then.
  * A passphrase is tried in every slot, a second each.

@@ -14,7 +14,7 @@ scattered  writes of 4 KiB anywhere in files that are so large, and nothing else
 Measured: wall seconds; bytes that the disk gave (its counters, so of every contestant alike; what the page cache knew
 is dropped before); bytes by which the repository grew. 'changed' are the bytes written to files.
 """
-import json, os, random, resource, statistics, subprocess, sys, time
+import json, os, random, resource, shutil, statistics, subprocess, sys, time
 
 scratch, loop, agent_pid, rounds, rows, who, shifts, mib = sys.argv[1:]
 rounds, mib, ctl = int(rounds), int(mib), os.environ['CTL']
@@ -291,6 +291,9 @@ for name in [n for n in contestants if n.startswith(('tracked', 'compared'))]:
 
 with open(os.environ.get('INCREMENTS_RAW', f'{scratch}/raw.json'), 'w', encoding='utf-8') as f:
     json.dump(results, f)
+
+if 'INCREMENTS_KEEP' in os.environ:
+    shutil.copytree(contestants[f'tracked{shifts[0]}']['out'], os.environ['INCREMENTS_KEEP'])
 
 # ---- the tables ----------------------------------------------------------------------------------------------
 

@@ -20,7 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	}
 	FUZZ_CHECK(slot.cost.memory <= KEY_WRAP_MEMORY_MAX);
-	FUZZ_CHECK(!slot.cost.memory || slot.cost.operations <= KEY_WRAP_WORK_MAX / slot.cost.memory);
+	FUZZ_CHECK(!slot.cost.memory ||
+		   slot.cost.operations <= KEY_WRAP_WORK_MAX / slot.cost.memory);
 	FUZZ_CHECK(slot.sealed_len > 0 && slot.sealed_len <= KEY_SLOT_SEALED_MAX);
 	FUZZ_CHECK(strlen(slot.label) <= KEY_SLOT_LABEL_MAX);
 	json = key_slot_to_json(&slot, &format);

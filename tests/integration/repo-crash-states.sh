@@ -25,7 +25,7 @@ logged() {
 killed() {
 	local status=0
 	at=("$1" "$2")
-	[[ $mode != renamed ]] || at[1]=${2/link:/rename:}
+	[[ $mode != renamed ]] || at[1]=${2/#link:/rename:}
 	logged "${@:3}" &>/dev/null || status=$?
 	at=()
 	((status == 137)) || fail "${*:3} ended by itself ($status), not at $2"
@@ -104,11 +104,11 @@ story() {
 	other=$image
 	mark begin e1 "$(hash_of "$scratch/e1")"
 	logged capture "$scratch/e1" --host h --disk e -q &
-	logged prune >/dev/null
+	logged prune &>/dev/null
 	wait $! || fail "a capture beside prune"
 	mark end e1 "$(ambroctl list --json | jq -r '.[] | select(.disk == "e").hash')"
 	forgotten "$other"
-	logged prune --grace 0 --repack-dead 5 >/dev/null
+	logged prune --grace 0 --repack-dead 5 &>/dev/null
 	sleep 1
 	put a4 capture "$scratch/a4" --host h --disk a
 }
@@ -152,6 +152,6 @@ done
 # would it be noticed? As if the flushes of folders, of files, those by who found what another one had made, had not been made.
 mode=all log=$scratch/all.log
 for without in folders files found; do
-	! crashed --ignore "$without" --states 60 || fail "without flushes of $without: $(cat "$scratch/crashed")"
+	! crashed --ignore "$without" --states 60 --random 0 --first || fail "without flushes of $without: $(cat "$scratch/crashed")"
 	say "without flushes of $without: $(head -n 2 "$scratch/crashed")"
 done

@@ -4,8 +4,9 @@
 # Whatever changes a repository is killed before each of its steps, or that step fails: no image that was there is lost, none is there
 # by half, check finds nothing wrong, and the same command once more does its work.
 #
-# The steps are those of lib/repo/store_dir.c. All that make a difference to who looks next are tried, of the flushes between them, which
-# a killed process leaves undone without a trace, one in eight; AMBRO_ALL_STEPS=1 tries all (some minutes).
+# The steps are those of lib/repo/store_dir.c. All that others can see are tried (a folder, a name that comes or goes), and one in eight
+# of the others: a process that is killed before a write or a flush leaves what one leaves that is killed before the next name.
+# AMBRO_ALL_STEPS=1 tries all (some minutes).
 # AMBRO_ONLY='prune*' does only those of the commands below.
 . "$(dirname "$0")/../lib/functions.sh"
 . "$(dirname "$0")/../lib/repo.sh"
@@ -13,7 +14,7 @@ require jq busctl
 [[ -x $O/tests/lib/tool-mkimage ]] || skip "$O/tests/lib/tool-mkimage is not built"
 umask 077
 
-every=8
+every=8 thin=1
 [[ ${AMBRO_ALL_STEPS:-} != 1 ]] || every=1
 export AMBRO_REPOSITORY=$scratch/repo
 declare -A hash_of_image=() # by the name of its object
@@ -69,9 +70,11 @@ stopped() {
 	status=0
 	{ AMBRO_TEST_STORE_STEP=$1 "${@:2}" >"$scratch/out.log" 2>"$scratch/err.log"; } 2>/dev/null || status=$?
 	case $1:$status in
-	kill:*:137 | *:0) ;;
+	kill:*:137) ((++hit)) ;;
+	*:0) ;;
 	fail:*:1 | short:*:1)
-		(($(grep -vcE '^(import|repair|copy|mark|walk|sweep|check|read|write): ' "$scratch/err.log") == 1)) ||
+		((++hit))
+		(($(grep -vcE '^(import|repair|mark|repack|read|write): ' "$scratch/err.log") == 1)) ||
 			fail "$*: more than one line: $(cat "$scratch/err.log")"
 		;;
 	*) fail "$* ended with $status: $(cat "$scratch/err.log")" ;;
@@ -86,7 +89,7 @@ pristine() {
 }
 
 # round WHAT AT NUMBER COMMAND…
-rounds=0
+rounds=0 hit=0
 round() {
 	local what="$1, $2" fully=
 	(($3 % 5)) || fully=1
@@ -105,7 +108,7 @@ look=whole
 
 # anywhere WHAT COMMAND…: of the repository as it is now.
 anywhere() {
-	local n=0 step taken=0 begin=$SECONDS before=$rounds
+	local n=0 step chosen=0 begin=$SECONDS before=$rounds
 	rm -rf "$scratch/pristine"
 	cp -a --reflink=auto "$AMBRO_REPOSITORY" "$scratch/pristine"
 	AMBRO_TEST_STORE_STEP=count:$scratch/steps "${@:2}" &>"$scratch/out.log" || fail "$1: $(cat "$scratch/out.log")"
@@ -116,13 +119,15 @@ anywhere() {
 	[[ $1 == ${AMBRO_ONLY:-*} ]] || return 0
 	while read -r step <&3; do
 		((++n))
-		[[ $step != flush-folder ]] || ((n % every == 0)) || continue
+		[[ $step =~ ^(folder|link|rename|unlink|delete)$ ]] || ((n % every == 0)) || continue
+		((++chosen % thin == 0)) || continue
 		round "$1" "kill:$n" "$n" "${@:2}"
-		case $((taken++ % 3)) in
+		case $((chosen / thin % 3)) in
 		0) round "$1" "fail:$n:ENOSPC" "$n" "${@:2}" ;;
 		1) round "$1" "fail:$n:EIO" "$n" "${@:2}" ;;
 		esac
-		[[ $step != write ]] || round "$1" "short:$n" "$n" "${@:2}"
+		# from there on no file takes more than some bytes
+		[[ $step != link ]] || round "$1" "short:$((n - 2))" "$n" "${@:2}"
 	done 3<"$scratch/steps"
 	say "$1: $n steps, $((rounds - before)) rounds, $((SECONDS - begin)) s"
 }
@@ -254,7 +259,7 @@ rm -rf "$AMBRO_REPOSITORY"
 export CREDENTIALS_DIRECTORY=$scratch/credentials
 ambroctl repo init --encrypt --chunk-size 64K >/dev/null
 cp -a "$AMBRO_REPOSITORY" "$scratch/other-encrypted"
-import a && import b && all_are_needed
+import b && import e && all_are_needed
 opens() { ambroctl repo info --json --key-file "$1" &>/dev/null; }
 # the key that was there opens it, and after all the new one
 added() {
@@ -274,6 +279,28 @@ look=removed
 again_refused() { grep -q "no key slot" "$scratch/err.log"; }
 anywhere "key remove" ambroctl key remove "$slot"
 again_refused() { false; }
+
+echo old >"$scratch/old"
+echo new >"$scratch/new"
+pristine
+ambroctl key add --key-file "$scratch/key" --new-passphrase-file "$scratch/old" >/dev/null
+changed() {
+	whole "$@"
+	[[ ! $again ]] || must_open "$1" new
+	must_open "$1" old new
+}
+# must_open WHAT PASSPHRASE…: one of them does.
+must_open() {
+	local p
+	for p in "${@:2}"; do
+		ambroctl repo info --passphrase-file "$scratch/$p" &>/dev/null && return
+	done
+	fail "$1: nothing of ${*:2} opens it"
+}
+again_refused() { grep -q "opens none" "$scratch/err.log"; }
+look=changed
+anywhere "key change" ambroctl key change --passphrase-file "$scratch/old" --new-passphrase-file "$scratch/new"
+again_refused() { false; }
 look=whole
 
 # ---- the same, encrypted -----------------------------------------------------------------------------
@@ -281,8 +308,11 @@ look=whole
 rm -rf "$AMBRO_REPOSITORY"
 cp -a "$scratch/other-encrypted" "$AMBRO_REPOSITORY"
 pruned_make "$scratch/other-encrypted"
-every=$((every * 3))
+new=f
+raw f d
+anywhere "import, encrypted" import f
+pristine
 new=c
-anywhere "import, encrypted" import a
 anywhere "prune, encrypted" ambroctl prune --grace 0
-say "$rounds rounds in $SECONDS s"
+say "$rounds rounds, $hit of them hit, in $SECONDS s"
+((hit * 10 >= rounds * 9)) || fail "the steps were not met"

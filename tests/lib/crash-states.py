@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-crash-states.py LOG KEEP ROOT WORK AMBROCTL IMAGE [--states N] [--seed N] [--ignore WHAT]
+crash-states.py LOG KEEP ROOT WORK AMBROCTL IMAGE [--states N] [--random N] [--seed N] [--first] [--ignore WHAT]
 
 LOG is tool-crashlog's, of many runs of ambroctl on the repository ROOT/repo, KEEP its kept files. The machine is made to
 crash at every line of the log. What was not made durable by then, each thing on its own, may be there or not:
@@ -43,6 +43,7 @@ Op = collections.namedtuple('Op', 'begin end call ino path source run')
 # of one path: an entry appears (inode, or None: a folder) or goes
 Change = collections.namedtuple('Change', 'op there ino')
 FOLDER = 0
+TMP = 'repo/tmp/'
 
 
 class Log:
@@ -74,6 +75,8 @@ class Log:
                     self.stats[op.ino] = int(size), int(mtime)
         if open_calls:
             sys.exit(f'crash-states: calls without an end: {open_calls}')
+        self.turns = {at for at, _ in self.marks}
+        self.turns.update(op.end if op.call == 'fsync' else op.begin for op in self.ops)
         self.sort(ignore)
 
     def sort(self, ignore):
@@ -130,7 +133,10 @@ class Moment:
                 if log.durable(flushes, c.op, at):
                     sure = i
             self.choices[path] = begun, sure
-        self.open = [p for p, (begun, sure) in self.choices.items() if sure < len(begun)]
+        undecided = [p for p, (begun, sure) in self.choices.items() if sure < len(begun)]
+        self.open = [p for p in undecided if not p.startswith(TMP)]
+        # nobody reads these: any of them will do, all at once
+        self.rest = [p for p in undecided if p.startswith(TMP)]
 
     def whole(self, ino):
         begun = [w for w in self.log.written[ino] if w.begin < self.at]
@@ -163,14 +169,15 @@ class Moment:
     def states(self, rng, most):
         end = {p: len(self.choices[p][0]) for p in self.open}
         none = {p: self.choices[p][1] for p in self.open}
+        rest = {p: rng.randint(self.choices[p][1], len(self.choices[p][0])) for p in self.rest}
         yield self.state({}, 'empty')
-        yield self.state(dict(end), 'half')
+        yield self.state({**end, **rest}, 'half')
         for p in self.open:
-            yield self.state({**end, p: none[p]}, 'zeros')
-            yield self.state({**none, p: end[p]}, 'empty')
+            yield self.state({**end, **rest, p: none[p]}, 'zeros')
+            yield self.state({**none, **rest, p: end[p]}, 'empty')
         for _ in range(most if len(self.open) > 2 else 0):
             taken = {p: rng.randint(none[p], end[p]) for p in self.open}
-            yield self.state(taken, rng.choice(['empty', 'half', 'zeros', '']))
+            yield self.state({**taken, **rest}, rng.choice(['empty', 'half', 'zeros', '']))
 
 
 class Promise:
@@ -325,24 +332,26 @@ def one(args, job):
 
 def jobs_of(log, args):
     """All that differ, in the order of time. How many moments, states, different ones."""
-    rng, seen, jobs, states = random.Random(args.seed), set(), [], 0
+    rng, seen, jobs, states, points = random.Random(args.seed), set(), [], 0, 0
     for at in range(log.length + 1):
         promise = Promise(log, at)
-        if not promise.began:
+        points += promise.began
+        # behind any other line there are the same states as before it
+        if not promise.began or at - 1 not in log.turns:
             continue
         for tree in Moment(log, at).states(rng, args.random):
             states += 1
-            key = tuple(sorted(tree.items())), promise.key()
+            key = tuple(sorted(i for i in tree.items() if not i[0].startswith(TMP))), promise.key()
             if key not in seen:
                 seen.add(key)
                 jobs.append((at, tree, promise))
-    return jobs, states
+    return jobs, states, points
 
 
 def held_against(log, args):
     """Was everything seen? What the log says is there in the end is there, and nothing was written behind a flush."""
     end = Moment(log, log.length)
-    tree = end.state({p: len(end.choices[p][0]) for p in end.open}, 'unflushed')
+    tree = end.state({p: len(end.choices[p][0]) for p in end.choices}, 'unflushed')
     here = {}
     for top, folders, files in os.walk(args.root):
         below = os.path.relpath(top, args.root)
@@ -364,23 +373,28 @@ def main():
     p.add_argument('--states', type=int, default=0, help='at most (0: all)')
     p.add_argument('--random', type=int, default=4, help='random states at each line')
     p.add_argument('--seed', type=int, default=1)
+    p.add_argument('--first', action='store_true', help='end with the first that is wrong')
     p.add_argument('--ignore', choices=['folders', 'files', 'found'])
     args = p.parse_args()
     log = Log(args.log, args.ignore)
     if not args.ignore:
         held_against(log, args)
-    jobs, states = jobs_of(log, args)
+    jobs, states, points = jobs_of(log, args)
     different = len(jobs)
     if 0 < args.states < len(jobs):
         jobs = sorted(random.Random(args.seed).sample(jobs, args.states), key=lambda j: j[0])
     os.makedirs(args.work)
-    wrong = []
+    wrong, tried = [], 0
     with concurrent.futures.ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
-        for words in pool.map(lambda j: one(args, j), [(i, *j) for i, j in enumerate(jobs)]):
-            if words:
-                wrong.append(words)
-    lines = sum(1 for at in range(log.length + 1) if Promise(log, at).began)
-    print(f'{lines} crash points, {states} states, {different} of them different, {len(jobs)} tried, {len(wrong)} wrong')
+        found = [pool.submit(one, args, (i, *j)) for i, j in enumerate(jobs)]
+        for f in concurrent.futures.as_completed(found):
+            tried += 1
+            if f.result():
+                wrong.append(f.result())
+            if wrong and args.first:
+                pool.shutdown(cancel_futures=True)
+                break
+    print(f'{points} crash points, {states} states, {different} of them different, {tried} tried, {len(wrong)} wrong')
     for words in wrong[:5]:
         print(words)
     sys.exit(1 if wrong else 0)

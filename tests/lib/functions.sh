@@ -88,6 +88,8 @@ _scratch_parent() {
 }
 scratch=$(mktemp -d "$(_scratch_parent)/ambro-test.XXXXXX")
 cleanup rm -rf --one-file-system "$scratch"
+# what captures keep of their last image is not the machine's
+export AMBRO_STATE_DIR=$scratch/state
 
 # ---- the kernel's log is part of the result ----------------------------------------------------------
 

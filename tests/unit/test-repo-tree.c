@@ -37,7 +37,7 @@ static struct page_sink page_sink_new(struct repo *r)
 {
 	struct page_sink s = { 0 };
 
-	assert_int_equal(ingest_packs_new(r, &s.packs, NULL), 0);
+	assert_int_equal(ingest_packs_new(r, UINT64_MAX, &s.packs, NULL), 0);
 	return s;
 }
 

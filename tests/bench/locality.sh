@@ -1,0 +1,51 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# locality.sh - the first and the last image of a chain, restored from a store that is as slow as a disk with one head
+# (tests/bench/slow-disk.c). Prints Markdown. The chain is made by increments.sh: each day 1 % changes, as servers change.
+#
+# LOCALITY_IMAGES (30), LOCALITY_MIB (of files: 400), LOCALITY_ROUNDS (3: medians).
+. "$(dirname "$0")/../lib/functions.sh"
+
+require_root
+require jq python3
+images=${LOCALITY_IMAGES:-30}
+rounds=${LOCALITY_ROUNDS:-3}
+slow=$O/tests/bench/slow-disk.so
+[[ -e $slow ]] || skip "$slow is not built"
+repo=$scratch/repo
+
+say "$images images"
+INCREMENTS_KEEP=$repo INCREMENTS_MIB=${LOCALITY_MIB:-400} INCREMENTS_WHO=tracked INCREMENTS_ROWS=server:1 \
+	INCREMENTS_ROUNDS=$((images - 1)) "$top/tests/bench/increments.sh" >"$scratch/chain.out" 2>"$scratch/chain.err" ||
+	fail "the chain: $(tail -n 3 "$scratch/chain.err")"
+mapfile -t names < <(ambroctl list --repo "$repo" --json | jq -r 'sort_by(.time_ns // .time) | .[].name')
+((${#names[@]} == images)) || fail "${#names[@]} images, not $images"
+
+# restored N ROUND: image N of the chain; one line of $scratch/costs
+restored() {
+	local began
+	rm -f "$scratch/back"
+	began=$EPOCHREALTIME
+	SLOW_DISK=$repo SLOW_DISK_REPORT=$scratch/report LD_PRELOAD=$slow \
+		"$O/ambroctl" restore --repo "$repo" "${names[$1 - 1]}" "$scratch/back" --yes >/dev/null 2>"$scratch/restore.err" ||
+		fail "restore: $(cat "$scratch/restore.err")"
+	echo "$1 $(bc <<<"$EPOCHREALTIME - $began") $(cat "$scratch/report")" >>"$scratch/costs"
+}
+for ((i = 0; i < rounds; i++)); do
+	for n in 1 2 $((images / 2)) "$images"; do
+		restored "$n"
+	done
+done
+
+python3 - "$scratch/costs" "$images" "$(du -sm "$repo" | cut -f 1)" <<'PYTHON'
+import os, statistics, sys
+rows = [[float(x) for x in line.split()] for line in open(sys.argv[1])]
+print(f'A chain of {sys.argv[2]} images, {sys.argv[3]} MiB of repository; 8 ms for each seek and each file that was not '
+      f'read before, 150 MB/s; load {os.getloadavg()[0]:.1f}\n')
+print('| image | s | reads | seeks | packs and other files | read, MiB |\n|--:|--:|--:|--:|--:|--:|')
+for n in sorted({r[0] for r in rows}):
+    mine = [r for r in rows if r[0] == n]
+    s, reads, seeks, files, got = (statistics.median(r[i] for r in mine) for i in range(1, 6))
+    print(f'| {n:.0f} | {s:.2f} | {reads:.0f} | {seeks:.0f} | {files:.0f} | {got / 2**20:.0f} |')
+PYTHON
