@@ -125,6 +125,7 @@ struct hook_child {
 	char *argv[3], *env[10];
 	char *note; /* for the state file */
 	size_t note_len;
+	pid_t keeper;
 };
 
 static void hook_child_done(struct hook_child *c)
@@ -152,6 +153,7 @@ static int hook_child_prepare(struct hook_child *c, const struct hook_set *set, 
 	snprintf(c->phase, sizeof(c->phase), "AMBRO_PHASE=%s", hook_phase_name(phase));
 	snprintf(c->timeout, sizeof(c->timeout), "AMBRO_TIMEOUT=%u",
 		 DIV_ROUND_UP(set->timeout_ms, 1000));
+	c->keeper = getpid();
 	c->argv[0] = c->path;
 	c->argv[1] = strchr(c->phase, '=') + 1;
 	/* nothing of the agent's own: not its sockets, not its watchdog */
@@ -176,8 +178,12 @@ hook_child_main(const struct hook_child *c, enum hook_phase phase, int state_fd,
 
 	setpgid(0, 0);
 	/* a freeze that nobody waits for any more must not come after the thaw */
-	if (phase == HOOK_FREEZE)
+	if (phase == HOOK_FREEZE) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		/* it was dead before we asked to be told */
+		if (getppid() != c->keeper)
+			_exit(126);
+	}
 	sigemptyset(&none);
 	pthread_sigmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);

@@ -14,7 +14,9 @@
  *	submission, and one that was not submitted cannot be shown. What was written since costs a vain reading, no more.
  *  I4. What the page cache of the disk itself still holds has no mark yet: it is flushed before the marks are looked for.
  *  I5. A tracker is the one of the token only if boot, tracker (a random number in its pins), granule, disk size and the
- *	source's place on the disk agree; it is in no doubt before the first read and after the last.
+ *	source's place on the disk agree, and it knows the token's stamp, which was made when all of the parent was read:
+ *	then nothing that the parent shows happened in a time that was taken back since (T5). It is in no doubt before the
+ *	first read and after the last.
  *  I6. What is in use now was in use in the parent, or written since, or never written by who has it (preallocated): all zeros
  *	will do for that, as they do for whatever is free. Where the parent knew less of a region than we do (it had a
  *	file system whose map said what is free, now all of it counts), all of the region is read.
@@ -36,9 +38,11 @@
 
 /* Of each tracked increment. A tracker that missed one chunk in a hundred is caught by half of the captures. */
 #define SAMPLE_MAX 64u
-/* Ours have about 130 bytes. */
+/* Ours have about 160 bytes. */
 #define TOKEN_MAX     256u
-#define TOKEN_VERSION "1"
+#define TOKEN_VERSION "2"
+
+_Static_assert(TRACKER_STAMPS == 4096, "token_read() says so");
 
 /* A chunk that need not be read, and is. */
 struct sample {
@@ -108,39 +112,64 @@ void increment_break(struct increment *i)
 
 /* ---- the token ------------------------------------------------------------------------------------ */
 
-/* I5: what has to agree, and the era. */
-static void token_make(const struct snapshot *s, uint32_t era, char ret[TOKEN_MAX])
-{
-	char boot[33], id[33];
+/* What of a token is its image's own. */
+struct stamp {
+	uint32_t era;
+	uint8_t nonce[TRACKER_STAMP_SIZE];
+};
 
-	snprintf(ret, TOKEN_MAX, TOKEN_VERSION ":%s:%s:%" PRIu32 ":%u:%" PRIu64 ":%" PRIu64,
+/* I5: what has to agree, and the stamp. */
+static void token_make(const struct snapshot *s, const struct stamp *stamp, char ret[TOKEN_MAX])
+{
+	char boot[33], id[33], nonce[2 * TRACKER_STAMP_SIZE + 1];
+
+	snprintf(ret, TOKEN_MAX,
+		 TOKEN_VERSION ":%s:%s:%" PRIu32 ":%s:%u:%" PRIu64 ":%" PRIu64,
 		 hex_encode(tracker_boot_id(s->tracker), 16, boot),
-		 hex_encode(tracker_id(s->tracker), 16, id), era, TRACKER_GRANULE_SHIFT,
+		 hex_encode(tracker_id(s->tracker), 16, id), stamp->era,
+		 hex_encode(stamp->nonce, sizeof(stamp->nonce), nonce), TRACKER_GRANULE_SHIFT,
 		 tracker_size(s->tracker), s->disk->whole_offset);
+}
+
+/* "ERA:NONCE:…", shorter than TOKEN_MAX. */
+static bool token_stamp(const char *text, struct stamp *ret)
+{
+	char nonce[2 * TRACKER_STAMP_SIZE + 1], *end;
+	unsigned long n;
+
+	errno = 0;
+	n = strtoul(text, &end, 10);
+	if (errno || !n || n > UINT32_MAX || *end != ':')
+		return false;
+	ret->era = (uint32_t)n;
+	snprintf(nonce, sizeof(nonce), "%s", end + 1);
+	return hex_decode(nonce, ret->nonce, sizeof(ret->nonce)) == 0;
 }
 
 /* NULL, and the era; or why @token is of no use. */
 static const char *token_read(const char *token, const struct snapshot *s, uint32_t *ret_era)
 {
 	const size_t ids = sizeof(TOKEN_VERSION ":") - 1, boot = ids + 33, era = boot + 33;
-	char ours[TOKEN_MAX], *end;
-	unsigned long n;
+	struct stamp stamp = { 0 };
+	char ours[TOKEN_MAX];
 
-	token_make(s, 1, ours);
+	token_make(s, &stamp, ours);
 	if (strnlen(token, TOKEN_MAX) == TOKEN_MAX || strncmp(token, ours, ids) != 0)
 		return "the parent is of an agent that this one does not understand";
 	if (strncmp(token, ours, boot) != 0)
 		return "the machine was started since the parent was made";
 	if (strncmp(token, ours, era) != 0)
 		return "tracking began anew since the parent was made";
-	errno = 0;
-	n = strtoul(token + era, &end, 10);
-	if (errno || !n || n > tracker_era(s->tracker))
+	if (!token_stamp(token + era, &stamp))
 		return "the parent's token cannot be";
-	token_make(s, (uint32_t)n, ours);
+	token_make(s, &stamp, ours);
 	if (strcmp(token, ours) != 0)
 		return "the parent is of another place on the disk";
-	*ret_era = (uint32_t)n;
+	if (!tracker_stamped(s->tracker, stamp.era, stamp.nonce)) {
+		return "the machine seems to have gone back in time (a snapshot was restored), "
+		       "or the parent is older than 4096 captures";
+	}
+	*ret_era = stamp.era;
 	return NULL;
 }
 
@@ -479,19 +508,26 @@ static int increment_check_samples(const struct increment *i, struct manifest *m
 	return 0;
 }
 
-static int increment_describe(const struct increment *i, bool trusted, struct manifest *m)
+/* T5: nothing is read any more. */
+static int increment_sign(const struct increment *i, struct manifest *m, struct err *e)
 {
+	struct stamp stamp = { .era = i->snapshot->era };
 	char token[TOKEN_MAX];
+	int r;
 
+	r = tracker_stamp(i->snapshot->tracker, stamp.era, stamp.nonce, e);
+	if (r < 0)
+		return r;
+	token_make(i->snapshot, &stamp, token);
+	m->track = strdup(token);
+	return m->track ? 0 : err_oom(e);
+}
+
+static int increment_describe(const struct increment *i, struct manifest *m, struct err *e)
+{
 	m->increment = strdup(capture_increment_name(i->kind));
 	m->increment_reason = *i->reason ? strdup(i->reason) : NULL;
-	if (trusted) {
-		token_make(i->snapshot, i->snapshot->era, token);
-		m->track = strdup(token);
-	}
-	return m->increment && (m->increment_reason || !*i->reason) && (m->track || !trusted)
-		       ? 0
-		       : -ENOMEM;
+	return m->increment && (m->increment_reason || !*i->reason) ? 0 : err_oom(e);
 }
 
 int increment_conclude(struct increment *i, struct manifest *m, struct err *e)
@@ -510,5 +546,6 @@ int increment_conclude(struct increment *i, struct manifest *m, struct err *e)
 	r = i->kind == INCREMENT_TRACKED ? increment_check_samples(i, m, e) : 0;
 	if (r < 0)
 		return r;
-	return increment_describe(i, trusted, m) < 0 ? err_oom(e) : 0;
+	r = increment_describe(i, m, e);
+	return r >= 0 && trusted ? increment_sign(i, m, e) : r;
 }

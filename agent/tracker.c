@@ -25,7 +25,7 @@
  * bio of a disk without requests is not, so the whole disk counts as written in the era of that
  * completion (report.stranger_era).
  *
- * Pins of a disk: eras, control, report, and one link per program. `control` is pinned last:
+ * Pins of a disk: eras, stamps, control, report, and one link per program. `control` is pinned last:
  * without it a directory is half-made and removed.
  */
 #include "agent/tracker.h"
@@ -205,6 +205,9 @@ static int pins_open(struct tracker *t, const struct track_identity *id)
 	t->report = pin_map(t->disk, "report", sizeof(struct track_report), 1);
 	if (!t->report)
 		return -ESTALE;
+	t->stamps = pin_map(t->disk, "stamps", sizeof(struct track_stamp), TRACK_STAMPS);
+	if (!t->stamps)
+		return -ESTALE;
 	t->eras = (struct eras){ .size = id->size, .granule_shift = TRACKER_GRANULE_SHIFT };
 	t->eras.cells =
 		pin_map(t->disk, "eras", TRACK_PAGE_ERAS * sizeof(uint32_t), identity_entries(id));
@@ -228,10 +231,13 @@ static void pins_close(struct tracker *t)
 		munmap(t->control, 4096);
 	if (t->report)
 		munmap(t->report, 4096);
+	if (t->stamps)
+		munmap(t->stamps, TRACK_STAMPS * sizeof(struct track_stamp));
 	if (t->eras.cells)
 		munmap((void *)t->eras.cells, t->eras_bytes);
 	t->control = NULL;
 	t->report = NULL;
+	t->stamps = NULL;
 	t->eras.cells = NULL;
 	for (int i = 0; i < TRACK_HOOKS; i++) {
 		t->links[i] = close_fd(t->links[i]);
@@ -346,6 +352,8 @@ static int pins_make(dev_t disk, const struct track_identity *id, struct err *e)
 			return r;
 	}
 	r = skel_pin_map(skel->maps.eras, disk, "eras", e);
+	if (r == 0)
+		r = skel_pin_map(skel->maps.stamps, disk, "stamps", e);
 	if (r == 0)
 		r = skel_pin_map(skel->maps.data_report, disk, "report", e);
 	if (r == 0)

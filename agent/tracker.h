@@ -6,7 +6,7 @@
  * since tracking began). The programs (ebpf/track.bpf.c), their links, the array and a header are pinned
  * under /sys/fs/bpf/ambro/<disk>/, so tracking goes on without any process of ours.
  *
- * What holds (numbers are used in tracker.c, track.bpf.c and in the tests):
+ * What holds (numbers are used in tracker*.c, track.bpf.c and in the tests):
  *  T1. Every write, discard, write-zeroes, secure erase to the disk or to a partition of it is marked at
  *      its submission and again at its completion. Zone commands raise doubt instead.
  *  T2. tracker_open_era() returns only after every mark that may still carry an older era is visible (an
@@ -17,10 +17,16 @@
  *      writes completed up to that second scan.
  *  T4. Anything that could have been missed raises `unknown`, which never goes away for that
  *      tracker: tracker_doubt() says why, and its owner must re-read everything.
+ *  T5. A machine can be taken back to an earlier state of its memory: a virtual one that is reverted to a
+ *      snapshot. Boot id, id and marks are what they were then, and eras go on from there, so they are
+ *      given out a second time. Hence stamps: if tracker_stamped() knows one, this memory has lived through
+ *      the tracker_stamp() that gave it, and its marks tell of all that was written from then on, and of
+ *      all that had been written by then.
  *
  *      What no tracepoint can tell: a passthrough command that changes the medium without sending data to
  *      it (FORMAT UNIT, NVMe Write Zeroes by ioctl), and stores through DAX, so a disk that offers DAX
- *      is doubted from the start. So is one that passes bios on unchanged (NVMe's multipath head).
+ *      is doubted from the start. So is one that passes bios on unchanged (NVMe's multipath head). Nor what was
+ *      written while this kernel slept: hibernated, or saved and resumed with another state of the disk.
  *
  * Identity: a pin is reused only if boot id, disk number, disk sequence number, size, and granule agree
  * and every program is still attached; otherwise it is removed and tracking starts anew.
@@ -39,6 +45,8 @@
 #include "lib/base/extent.h"
 
 #define TRACKER_GRANULE_SHIFT 18 /* 256 KiB: 16 MiB of map per TiB */
+#define TRACKER_STAMPS	      4096 /* the latest so many are known */
+#define TRACKER_STAMP_SIZE    16
 
 struct tracker;
 
@@ -84,6 +92,16 @@ bool tracker_touched(const struct tracker *t, uint32_t since, uint64_t start, ui
 /* Of this tracker and no other, for as long as it is pinned. 16 bytes each, owned by the tracker. */
 const uint8_t *tracker_id(const struct tracker *t);
 const uint8_t *tracker_boot_id(const struct tracker *t);
+
+/*
+ * T5: a random name of something that is complete by now and refers to @era, for tracker_stamped() later. Of 128 bits,
+ * no two alike, even if the kernel's random numbers were taken back with its memory: the time of day is in it. Known
+ * for TRACKER_STAMPS - 1 further ones, to other processes too. Never allocates. 0 or a negative errno.
+ */
+int tracker_stamp(struct tracker *t, uint32_t era, uint8_t ret[TRACKER_STAMP_SIZE], struct err *e);
+/* Was @stamp made for @era, in what this memory has lived through? */
+bool tracker_stamped(const struct tracker *t, uint32_t era,
+		     const uint8_t stamp[TRACKER_STAMP_SIZE]);
 
 /* A write was found that it had not marked: raise doubt, for everyone who uses it, for ever. */
 void tracker_distrust(struct tracker *t);

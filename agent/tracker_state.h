@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* tracker_state - what a tracker is made of: for tracker.c and tracker_doubt.c only. */
+/* tracker_state - what a tracker is made of: for tracker.c, tracker_doubt.c and tracker_stamp.c only. */
 #pragma once
 
 #include <stdbool.h>
@@ -17,6 +17,7 @@ struct tracker {
 	bool resumed;
 	struct track_control *control; /* both shared with the programs and with other processes */
 	struct track_report *report;
+	struct track_stamp *stamps; /* TRACK_STAMPS */
 	struct eras eras;
 	size_t eras_bytes;	/* of the mapping */
 	int links[TRACK_HOOKS]; /* -1: not for this kind of disk */

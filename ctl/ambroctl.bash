@@ -36,7 +36,7 @@ _ambroctl_words() {
 _ambroctl_argument() {
 	local current=$1 before=$2
 	case $before in
-	--socket | -o | --output | --key-file | --passphrase-file | --new-passphrase-file | --recipient | --repo | --recovery-key | --state | --config-dir) _ambroctl_files "$current" ;;
+	--socket | -o | --output | --key-file | --passphrase-file | --image-key-file | --image-passphrase-file | --new-passphrase-file | --recipient | --repo | --recovery-key | --state | --state-dir | --config-dir) _ambroctl_files "$current" ;;
 	--strategy) _ambroctl_words "auto dm kmod precopy offline still" "$current" ;;
 	--on-overflow) _ambroctl_words "fail precopy" "$current" ;;
 	--hooks) _ambroctl_words "abort continue off" "$current" ;;
@@ -48,7 +48,7 @@ _ambroctl_argument() {
 		esac
 		;;
 	--max-freeze | --cow-size | --threads | --partition | --hook-timeout | --limit-read | --limit-write) COMPREPLY=() ;;
-	--host | --disk | --tag | --passphrase-fd | --keep-* | --grace | --repack-dead | --max-repack) COMPREPLY=() ;;
+	--host | --disk | --tag | --passphrase-fd | --new-passphrase-fd | --keep-* | --grace | --repack-dead | --max-repack) COMPREPLY=() ;;
 	--chunk-size) _ambroctl_words "64K 128K 256K 512K 1M 2M 4M" "$current" ;;
 	*) return 1 ;;
 	esac
@@ -67,7 +67,7 @@ _ambroctl() {
 	if [[ $current == -* ]]; then
 		case $verb in
 		capture) common+=" --output --force --strategy --cow --cow-size --on-overflow --level --max-freeze --threads --hooks --hook-timeout --limit-read --limit-write --full-speed" &&
-			common+=" --ignore-read-errors --progress --quiet --repo --host --disk --tag --full --key-file --passphrase-file --passphrase-fd" ;;
+			common+=" --ignore-read-errors --progress --quiet --repo --host --disk --tag --full --state-dir --encrypt --recipient --key-file --passphrase-file --passphrase-fd" ;;
 		status) common+=" --repair" ;;
 		repo) common+=" $(_ambroctl_options repo "${COMP_WORDS[verb_at + 1]}")" ;;
 		export | forget | import | key | list | prune | restore | run | show | verify) common+=" $(_ambroctl_options "$verb")" ;;

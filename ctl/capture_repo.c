@@ -12,6 +12,7 @@
 #include "ctl/capture_disk.h"
 #include "ctl/repo_arg.h"
 #include "lib/repo/repo_parent.h"
+#include "lib/repo/repo_whole.h"
 
 /* Of the pipe: one write of the agent's is a chunk. Less where an unprivileged user may not have so much. */
 #define FEED_PIPE_SIZE (1 << 20)
@@ -190,6 +191,12 @@ int capture_feed_begin(struct capture_feed *f, const struct capture_repo *r, sd_
 	if (n < 0)
 		return n;
 	f->parent = capture_repo_parent(r, &f->state, f->disk);
+	/* one that lacks something would hand on the lack */
+	n = f->parent ? repo_whole_parent(r->repo, f->parent, e) : 0;
+	if (n < 0)
+		return n;
+	if (n == 0)
+		f->parent = NULL;
 	n = feed_pipes(f, e);
 	return n < 0 ? n : feed_threads(f, e);
 }

@@ -191,7 +191,7 @@ int capture_state_open(struct capture_state *s, const char *dir, struct repo *r,
 		.pages = r->crypt && crypt_rights(r->crypt) == CRYPT_RIGHTS_WRITE,
 	};
 	n = state_place(dir, &place, e);
-	if (n < 0)
+	if (n < 0 || !place)
 		return n;
 	if (!*place) {
 		if (s->pages)

@@ -95,8 +95,7 @@ int image_file_open(const char *path, struct image_file *ret, struct err *e)
 			       "an image cannot be read from a pipe: its index is at its end; "
 			       "save it to a file first (or use zstd -dc)");
 	}
-	r = image_file_in_repo(path) ? image_file_open_in_repo(&f, e)
-				     : image_file_open_file(&f, e);
+	r = image_file_in_repo(path) ? image_file_open_in_repo(&f, e) : image_file_open_file(&f, e);
 	if (r < 0) {
 		image_file_done(&f);
 		return r;

@@ -13,8 +13,8 @@
 #include "lib/repo/sealed_reader.h"
 
 struct image_file {
-	const char *path; /* borrowed */
-	int fd;		  /* of the file, or of the repository's directory */
+	const char *path;	      /* borrowed */
+	int fd;			      /* of the file, or of the repository's directory */
 	struct sealed_reader *sealed; /* below `reader`, when the file is encrypted */
 	struct image_reader *reader;
 	const struct manifest *manifest; /* the reader's */

@@ -167,7 +167,7 @@ int key_source_read_recipient(const char *text, uint8_t ret[KEY_SIZE], struct er
 	} else {
 		r = key_source_read_key(text, &k, e);
 	}
-	if (r == 0)
+	if (k)
 		memcpy(ret, k->public, KEY_SIZE);
 	return r;
 }
@@ -421,8 +421,8 @@ static int source_ask_and_unlock_file(const char *what, struct sealed_head *h, s
 	for (int i = 0; i < SOURCE_TRIES && n == -ENOKEY; i++) {
 		_cleanup_(secret_freep) struct secret *s = NULL;
 
-		snprintf(question, sizeof(question), "%sPassphrase of %.300s: ",
-			 i ? "Not that one. " : "", what);
+		snprintf(question, sizeof(question),
+			 "%sPassphrase of %.300s: ", i ? "Not that one. " : "", what);
 		n = source_prompt(question, &s, e);
 		if (n == -ENOTTY) {
 			return err_set(e, -ENOKEY,
@@ -451,8 +451,7 @@ int key_source_unlock_file(const struct key_source *k, const char *what, struct 
 	if (passphrase)
 		return sealed_head_unlock_passphrase(h, passphrase, e);
 	if (!sealed_head_has_passphrase(h)) {
-		return err_set(e, -ENOKEY,
-			       "it is encrypted for a key, which --key-file must give");
+		return err_set(e, -ENOKEY, "it is encrypted for a key, which --key-file must give");
 	}
 	return source_ask_and_unlock_file(what, h, e);
 }

@@ -92,7 +92,7 @@ extern const char *arg_socket; /* --socket, AMBRO_SOCKET or the default path */
 #define VERB_HOST_HELP "      --host NAME           only images of this host\n"
 #define VERB_REPO_HELP                                                                              \
 	"      --repo DIR            the repository (default: $AMBRO_REPOSITORY)\n"                 \
-	"      --key-file FILE       the secret key of an encrypted repository\n"                   \
+	"      --key-file FILE       the secret key of an encrypted repository or file\n"           \
 	"      --passphrase-file F   its passphrase; without any of these: systemd's credentials\n" \
 	"      --passphrase-fd N     ambro-key and ambro-passphrase, or a prompt\n"
 

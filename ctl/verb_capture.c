@@ -34,7 +34,7 @@ struct capture_part {
 	struct sealed_head *head;  /* of an encrypted output, until its sealer has it */
 	struct file_sealer sealer; /* between the agent and an encrypted output */
 	struct capture_feed feed;  /* into a repository, instead of the output */
-	char *path;		  /* of the job */
+	char *path;		   /* of the job */
 	bool finished;
 	uint64_t done, total; /* bytes, as last heard */
 };
@@ -480,6 +480,13 @@ static void capture_block_signals(void)
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
+/* Will a device-mapper snapshot be taken, and nothing else? Then the image may lie on its own disk. */
+static bool capture_is_below(const struct capture_args *a)
+{
+	return (!strcmp(a->strategy, "dm") || !strcmp(a->strategy, "kmod")) &&
+	       (!a->overflow || strcmp(a->overflow, "precopy") != 0);
+}
+
 static int capture_start_part(struct capture *c, const struct capture_args *a,
 			      struct capture_part *p, struct err *e)
 {
@@ -489,6 +496,8 @@ static int capture_start_part(struct capture *c, const struct capture_args *a,
 		r = capture_feed_begin(&p->feed, &c->repo, c->bus, p->source, a->disk, e);
 	} else {
 		r = capture_output_open(p->name, p->source, a->force, &p->output, e);
+		if (r >= 0 && p->head && !capture_is_below(a))
+			r = capture_output_check_disk(&p->output, p->source, e);
 		if (r >= 0 && p->head)
 			r = file_sealer_begin(&p->sealer, p->output.fd, TAKE_PTR(p->head), e);
 	}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,12 +12,17 @@
 #include "lib/base/io.h"
 #include "lib/base/newfile.h"
 #include "lib/repo/repo_export.h"
+#include "lib/repo/sealed_writer.h"
 
 static const char export_help[] =
 	"Usage: ambroctl export [OPTION]… IMAGE FILE|-\n"
 	"Write an image of a repository as a single file, which 'zstd -dc' turns into the disk. Frames are copied\n"
 	"as they are, nothing is compressed again.\n"
 	"\n" VERB_REPO_HELP VERB_HOST_HELP "      --force               replace FILE\n"
+	"      --encrypt             encrypt FILE for a new passphrase (asked for), or for:\n"
+	"      --recipient KEY       a public key, or a file with one; may be repeated (ambroctl-key(1))\n"
+	"      --new-passphrase-file F, --new-passphrase-fd N\n"
+	"                            with --encrypt: the passphrase of FILE\n"
 	"  -q, --quiet               no progress\n"
 	"      --json                the result is one object (stderr when the image goes to stdout)\n"
 	"  -h, --help                this text\n"
@@ -26,16 +32,25 @@ static const char export_help[] =
 
 enum {
 	OPTION_FORCE = VERB_OPTION_OWN,
+	OPTION_ENCRYPT,
+	OPTION_RECIPIENT,
+	OPTION_NEW_FILE,
+	OPTION_NEW_FD,
 };
 
 struct export_args {
 	const char *image, *path;
 	bool force, quiet;
+	bool encrypt;
+	const char *recipients[SEALED_SLOTS_MAX];
+	size_t n_recipients;
+	struct key_source new; /* of FILE */
 };
 
 struct export_sink {
 	int fd;
 	uint64_t written;
+	struct sealed_writer *sealed; /* NULL: not encrypted */
 };
 
 static int export_write(void *ctx, const void *buf, size_t len)
@@ -44,6 +59,14 @@ static int export_write(void *ctx, const void *buf, size_t len)
 
 	s->written += len;
 	return io_write_all(s->fd, buf, len);
+}
+
+/* What is to be encrypted on its way there. */
+static int export_seal(void *ctx, const void *buf, size_t len)
+{
+	struct export_sink *s = ctx;
+
+	return sealed_writer_write(s->sealed, buf, len);
 }
 
 struct export_view {
@@ -63,7 +86,7 @@ static void export_progress(void *ctx, uint64_t disk_bytes, uint64_t written)
 static int export_to(const struct export_args *a, const struct image_file *f,
 		     struct export_sink *sink, struct err *e)
 {
-	const struct image_sink out = { export_write, sink };
+	const struct image_sink out = { sink->sealed ? export_seal : export_write, sink };
 	struct export_view view = { .disk_size = f->manifest->disk_size };
 	const struct repo_export x = { .reader = f->reader,
 				       .sink = &out,
@@ -75,7 +98,32 @@ static int export_to(const struct export_args *a, const struct image_file *f,
 	render_bar_begin(&view.bar, a->quiet || arg_json ? RENDER_BAR_NONE : RENDER_BAR_AUTO);
 	r = repo_export_run(&x, e);
 	render_bar_end(&view.bar);
+	if (r >= 0 && sink->sealed) {
+		r = sealed_writer_finish(sink->sealed);
+		if (r < 0)
+			err_set_errno(e, r, "cannot write the encrypted image");
+	}
 	return r < 0 ? err_prefix(e, "%s", a->image) : 0;
+}
+
+static int export_encrypt(const struct export_args *a, struct export_sink *sink, struct err *e)
+{
+	_cleanup_(key_source_readers_done) struct key_source_readers readers = { 0 };
+	const struct image_sink out = { export_write, sink };
+	struct sealed_head *head = NULL;
+	int r;
+
+	r = key_source_readers(&a->new, a->recipients, a->n_recipients, &readers, e);
+	if (r >= 0)
+		r = sealed_head_new(readers.keys, readers.n, SEALED_SHIFT, &head, e);
+	if (r < 0)
+		return r;
+	return sealed_writer_new(head, &out, &sink->sealed) < 0 ? err_oom(e) : 0;
+}
+
+static void export_sink_done(struct export_sink *s)
+{
+	sealed_writer_free(s->sealed);
 }
 
 static int export_run(const struct export_args *a, struct err *e)
@@ -83,7 +131,7 @@ static int export_run(const struct export_args *a, struct err *e)
 	_cleanup_(image_file_done) struct image_file f = IMAGE_FILE_NONE;
 	_cleanup_(newfile_freep) struct newfile *file = NULL;
 	const bool to_stdout = !strcmp(a->path, "-");
-	struct export_sink sink = { .fd = STDOUT_FILENO };
+	_cleanup_(export_sink_done) struct export_sink sink = { .fd = STDOUT_FILENO };
 	char name[REPO_IMAGE_NAME_MAX];
 	int r;
 
@@ -98,6 +146,8 @@ static int export_run(const struct export_args *a, struct err *e)
 		if (r >= 0)
 			sink.fd = file->fd;
 	}
+	if (r >= 0 && a->encrypt)
+		r = export_encrypt(a, &sink, e);
 	if (r >= 0)
 		r = export_to(a, &f, &sink, e);
 	if (r >= 0 && file)
@@ -110,30 +160,65 @@ static int export_run(const struct export_args *a, struct err *e)
 			   to_stdout ? stderr : stdout);
 }
 
+/* 0, or -EINVAL after telling the user. */
+static int export_set(struct export_args *a, int option)
+{
+	uint64_t fd;
+
+	switch (option) {
+	case 'q':
+		a->quiet = true;
+		return 0;
+	case OPTION_ENCRYPT:
+		a->encrypt = true;
+		return 0;
+	case OPTION_RECIPIENT:
+		if (a->n_recipients == SEALED_SLOTS_MAX - 1) {
+			verb_usage("export", "more than %d recipients", SEALED_SLOTS_MAX - 1);
+			return -EINVAL;
+		}
+		a->recipients[a->n_recipients++] = optarg;
+		return 0;
+	case OPTION_NEW_FILE:
+		a->new.passphrase_file = optarg;
+		return 0;
+	case OPTION_NEW_FD:
+		if (verb_parse_u64("export", "--new-passphrase-fd", optarg, 0, INT_MAX, &fd) < 0)
+			return -EINVAL;
+		a->new.passphrase_fd = (int)fd;
+		return 0;
+	default:
+		a->force = true;
+		return 0;
+	}
+}
+
 int verb_export(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "force", no_argument, NULL, OPTION_FORCE },
 		{ "quiet", no_argument, NULL, 'q' },
-		VERB_HOST_OPTION,
+		{ "encrypt", no_argument, NULL, OPTION_ENCRYPT },
+		{ "recipient", required_argument, NULL, OPTION_RECIPIENT },
+		{ "new-passphrase-file", required_argument, NULL, OPTION_NEW_FILE },
+		{ "new-passphrase-fd", required_argument, NULL, OPTION_NEW_FD },
 		VERB_REPO_OPTIONS,
 		VERB_OPTIONS,
 	};
-	struct export_args a = { 0 };
+	struct export_args a = { .new = KEY_SOURCE_NONE };
 	struct err e = { 0 };
 	int c, code;
 
 	while ((c = verb_getopt(argc, argv, "q", options, export_help, &code)) >= 0) {
 		if (c == VERB_GETOPT_RETURN)
 			return code;
-		if (c == 'q') {
-			a.quiet = true;
-		} else {
-			a.force = true;
-		}
+		if (export_set(&a, c) < 0)
+			return VERB_USAGE;
 	}
 	if (argc - optind != 2)
 		return verb_usage("export", "one image and one file, please");
+	if (!a.encrypt && (a.n_recipients || key_source_given_by_hand(&a.new)))
+		return verb_usage("export", "--recipient and a new passphrase are for --encrypt");
 	a.image = argv[optind];
 	a.path = argv[optind + 1];
 	return export_run(&a, &e) < 0 ? verb_fail("export", &e) : VERB_OK;

@@ -11,6 +11,7 @@
 #include "ctl/repo_arg.h"
 #include "ctl/verb.h"
 #include "lib/base/hex.h"
+#include "lib/base/io.h"
 #include "lib/repo/gc.h"
 #include "lib/repo/repo_image.h"
 
@@ -33,6 +34,9 @@ static const char forget_help[] =
 	"Each disk of each host is a group of its own, from which a policy never takes all images.\n"
 	"\n"
 	"Exit codes: 0 done; 1 failed; 2 wrong command line; 6 refused; 7 not allowed; 130 interrupted.\n";
+
+/* One image with a wrong clock must not make all others look old. */
+#define FORGET_CLOCK_SLACK_NS (UINT64_C(300) * 1000000000)
 
 enum {
 	OPTION_TAG = FORGET_OPTION_OWN,
@@ -129,6 +133,9 @@ static bool forget_looks_at(const struct forget *f, const struct repo_image *i)
 
 static int forget_collect(struct forget *f)
 {
+	const uint64_t now = io_realtime_ns() + FORGET_CLOCK_SLACK_NS;
+	char name[REPO_IMAGE_NAME_MAX];
+
 	f->looked_at = calloc(f->images.count + 1, sizeof(*f->looked_at));
 	f->place = calloc(f->images.count + 1, sizeof(*f->place));
 	f->verdicts = calloc(f->images.count + 1, sizeof(*f->verdicts));
@@ -140,6 +147,13 @@ static int forget_collect(struct forget *f)
 
 		if (!forget_looks_at(f, image))
 			continue;
+		if (image->time_ns > now) {
+			verb_say("forget",
+				 "note: %s is from the future, by this machine's clock: no rule of "
+				 "age looks at it",
+				 repo_image_name(image, name));
+			continue;
+		}
 		id = strdup(hex_encode(image->hash, sizeof(image->hash), hash));
 		if (!id || asprintf(&group, "%s/%s", image->host, image->disk) < 0) {
 			free(id);
@@ -306,7 +320,7 @@ static int forget_act(struct forget *f, struct err *e)
 	if (!f->args->undo)
 		return gc_forget(f->repo, (const uint8_t(*)[REPO_NAME_HASH])f->go, f->n_go, 0, e);
 	for (size_t i = 0; i < f->n_go && r >= 0; i++)
-		r = gc_unforget(f->repo, f->go[i], e);
+		r = gc_unforget(f->repo, f->go[i], f->args->yes, e);
 	return r;
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ctl/file_unsealer.h"
 #include "ctl/import_args.h"
 #include "ctl/render.h"
 #include "ctl/repo_arg.h"
@@ -15,7 +16,8 @@ static const char import_help[] =
 	"Usage: ambroctl import [OPTION]… FILE|-\n"
 	"Put an image file into a repository. Frames are copied as they are; every chunk is decoded and\n"
 	"compared with its id on the way. The file must have the repository's chunk size.\n"
-	"\n" VERB_REPO_HELP VERB_HOST_HELP
+	"\n" VERB_REPO_HELP VERB_HOST_HELP "      --image-key-file F, --image-passphrase-file F\n"
+	"                            of FILE, when it is encrypted; without: those of the repository, or a prompt\n"
 	"      --disk NAME           under this disk's name (default: as the image says; --host too)\n"
 	"      --tag TAG             a tag; may be repeated\n"
 	"  -q, --quiet               no progress and no summary\n"
@@ -28,11 +30,14 @@ static const char import_help[] =
 enum {
 	OPTION_DISK = VERB_OPTION_OWN,
 	OPTION_TAG,
+	OPTION_KEY,
+	OPTION_PASSPHRASE,
 };
 
 struct import_args {
 	const char *path, *disk;
 	struct tag_list tags;
+	struct key_source keys; /* of the image */
 	bool quiet;
 };
 
@@ -74,6 +79,51 @@ static int import_open(const char *path, struct err *e)
 	return fd < 0 ? err_set_errno(e, -errno, "cannot open %s", path) : fd;
 }
 
+/* What is put into the repository is what was encrypted, to the last byte. */
+static int import_gate(void *ctx)
+{
+	return file_unsealer_finish(ctx, NULL);
+}
+
+/* The image's own keys, or those that opened the repository; a descriptor was read for that, and is empty. */
+static struct key_source import_keys(const struct import_args *a)
+{
+	struct key_source k = key_source_given_by_hand(&a->keys) ? a->keys : arg_repo.keys;
+
+	k.passphrase_fd = -1;
+	return k;
+}
+
+static int import_stream(const struct import_args *a, struct ingest_settings *s, int fd,
+			 struct repo_image **image, struct ingest_result *result, struct err *e)
+{
+	_cleanup_(file_unsealer_done) struct file_unsealer u = { .fd = -EBADF, .from = -EBADF };
+	const struct key_source keys = import_keys(a);
+	struct render_bar bar;
+	struct err why;
+	int n;
+
+	n = file_unsealer_begin(&u, fd, a->path, &keys, s->cancel, e);
+	if (n == -ENOKEY && !key_source_given_by_hand(&a->keys) && key_source_given(&keys)) {
+		why = *e;
+		return err_set(e, n, "%s (by the repository's key; it may need --image-key-file)",
+			       why.text);
+	}
+	if (n < 0)
+		return n;
+	s->fd = u.fd;
+	s->before_commit = import_gate;
+	s->before_commit_ctx = &u;
+	render_bar_begin(&bar, a->quiet || arg_json ? RENDER_BAR_NONE : RENDER_BAR_AUTO);
+	s->progress_ctx = &bar;
+	n = ingest_run(s, image, result, e);
+	render_bar_end(&bar);
+	/* why there was no more to read, if that is what it says */
+	if (n < 0 && file_unsealer_failed(&u, e))
+		return e->code;
+	return n;
+}
+
 static int import_run(const struct import_args *a, struct err *e)
 {
 	_cleanup_(repo_image_freep) struct repo_image *image = NULL;
@@ -86,8 +136,7 @@ static int import_run(const struct import_args *a, struct err *e)
 				     .grace_ns = REPO_GRACE_NS,
 				     .cancel = verb_catch_signals(),
 				     .progress = import_progress };
-	struct render_bar bar;
-	int n;
+	int fd, n;
 
 	n = repo_arg_require(e);
 	if (n >= 0)
@@ -95,15 +144,12 @@ static int import_run(const struct import_args *a, struct err *e)
 	if (n < 0)
 		return n;
 	s.repo = r;
-	s.fd = import_open(a->path, e);
-	if (s.fd < 0)
-		return s.fd;
-	render_bar_begin(&bar, a->quiet || arg_json ? RENDER_BAR_NONE : RENDER_BAR_AUTO);
-	s.progress_ctx = &bar;
-	n = ingest_run(&s, &image, &result, e);
-	render_bar_end(&bar);
-	if (s.fd != STDIN_FILENO)
-		close_fd(s.fd);
+	fd = import_open(a->path, e);
+	if (fd < 0)
+		return fd;
+	n = import_stream(a, &s, fd, &image, &result, e);
+	if (fd != STDIN_FILENO)
+		close_fd(fd);
 	if (n < 0)
 		return err_prefix(e, "%s", a->path);
 	n = a->quiet ? 0 : import_print(image, &result);
@@ -115,12 +161,14 @@ int verb_import(int argc, char **argv)
 	static const struct option options[] = {
 		{ "disk", required_argument, NULL, OPTION_DISK },
 		{ "tag", required_argument, NULL, OPTION_TAG },
+		{ "image-key-file", required_argument, NULL, OPTION_KEY },
+		{ "image-passphrase-file", required_argument, NULL, OPTION_PASSPHRASE },
 		{ "quiet", no_argument, NULL, 'q' },
 		VERB_HOST_OPTION,
 		VERB_REPO_OPTIONS,
 		VERB_OPTIONS,
 	};
-	struct import_args a = { 0 };
+	struct import_args a = { .keys = KEY_SOURCE_NONE };
 	struct err e = { 0 };
 	int c, code;
 
@@ -131,6 +179,10 @@ int verb_import(int argc, char **argv)
 			a.disk = optarg;
 		} else if (c == 'q') {
 			a.quiet = true;
+		} else if (c == OPTION_KEY) {
+			a.keys.key_file = optarg;
+		} else if (c == OPTION_PASSPHRASE) {
+			a.keys.passphrase_file = optarg;
 		} else if (tag_list_add(&a.tags, "import", optarg) < 0) {
 			return VERB_USAGE;
 		}

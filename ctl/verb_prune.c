@@ -16,7 +16,7 @@ static const char prune_help[] =
 	"packs that nothing needs are marked, and deleted by a prune that is a grace period later. Captures and\n"
 	"restores go on meanwhile. It may be interrupted at any time.\n"
 	"\n" VERB_REPO_HELP
-	"      --grace TIME          how long what is let go stays: 36h, 2d, 90m (default: 24h). Longer than the\n"
+	"      --grace TIME          how long what is let go stays: 36h, 2d (default and least: 24h). Longer than the\n"
 	"                            longest capture of any machine! 0: nothing else writes to the repository\n"
 	"                            now, so that all is done at once\n"
 	"      --repack-dead PERCENT copy what is needed of packs with more dead bytes than that (default: 25;\n"
@@ -38,7 +38,7 @@ enum {
 
 #define GRACE_HOURS_MAX 100000u
 
-/* "36h", "2d", "90m", "0" */
+/* "36h", "2d", "0" */
 static int prune_parse_time(const char *text, uint64_t *ret_ns)
 {
 	char number[32];
@@ -50,9 +50,6 @@ static int prune_parse_time(const char *text, uint64_t *ret_ns)
 		return 0;
 	}
 	switch (len ? text[len - 1] : 0) {
-	case 'm':
-		unit = 60;
-		break;
 	case 'h':
 		unit = 3600;
 		break;
@@ -63,7 +60,7 @@ static int prune_parse_time(const char *text, uint64_t *ret_ns)
 		break;
 	}
 	if (!unit || len >= sizeof(number)) {
-		verb_usage("prune", "--grace: %s is not a time such as 36h, 2d or 90m", text);
+		verb_usage("prune", "--grace: %s is not a time such as 36h or 2d", text);
 		return -EINVAL;
 	}
 	memcpy(number, text, len - 1);
@@ -71,6 +68,14 @@ static int prune_parse_time(const char *text, uint64_t *ret_ns)
 	if (verb_parse_u64("prune", "--grace", number, 1, GRACE_HOURS_MAX, &v) < 0)
 		return -EINVAL;
 	*ret_ns = v * unit * 1000000000;
+	/* captures count on it: they commit within so long */
+	if (*ret_ns < GC_GRACE_DEFAULT_NS) {
+		verb_usage(
+			"prune",
+			"--grace: less than 24h would be shorter than a capture may take (0: nothing "
+			"else writes to the repository now)");
+		return -EINVAL;
+	}
 	return 0;
 }
 

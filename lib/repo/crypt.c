@@ -18,7 +18,8 @@ static_assert(REPO_SEAL_TAG == crypto_aead_xchacha20poly1305_ietf_ABYTES, "libso
 static_assert(CRYPT_KEY == crypto_aead_xchacha20poly1305_ietf_KEYBYTES, "libsodium's");
 static_assert(CRYPT_KEY == crypto_box_SECRETKEYBYTES, "libsodium's");
 static_assert(CRYPT_KEY == crypto_box_PUBLICKEYBYTES, "libsodium's");
-static_assert(CRYPT_KEY == CRYPT_FILE_KEY && CRYPT_KEY == CRYPT_FILE_ID, "BLAKE2b's");
+static_assert(CRYPT_FILE_KEY == CRYPT_KEY, "as all keys");
+static_assert(CRYPT_FILE_ID == CRYPT_KEY, "what crypt_derive() makes");
 
 struct crypt {
 	enum crypt_rights rights;
@@ -194,6 +195,22 @@ int crypt_session_index(const struct crypt *c, struct crypt_session **ret, struc
 	if (!s)
 		return -ENOMEM;
 	crypt_derive(c->write_secret, "AMBRINDX", NULL, 0, s->key);
+	*ret = s;
+	return 0;
+}
+
+int crypt_session_notes(const struct crypt *c, struct crypt_session **ret, struct err *e)
+{
+	struct crypt_session *s;
+
+	if (c->rights != CRYPT_RIGHTS_FULL)
+		return err_set(e, -EACCES,
+			       "this key may add images, not let go of any: that takes one with "
+			       "full rights");
+	s = secret_alloc(sizeof(*s), e);
+	if (!s)
+		return -ENOMEM;
+	crypt_derive(c->box_secret, "AMBRNOTE", NULL, 0, s->key);
 	*ret = s;
 	return 0;
 }

@@ -70,6 +70,8 @@ int crypt_session_index(const struct crypt *c, struct crypt_session **ret, struc
 #define CRYPT_FILE_ID  32
 int crypt_session_file(const uint8_t key[CRYPT_FILE_KEY], uint8_t ret_id[CRYPT_FILE_ID],
 		       struct crypt_session **ret, struct err *e);
+/* The session of the notes of gc: letting go is for those with full rights. -EACCES. */
+int crypt_session_notes(const struct crypt *c, struct crypt_session **ret, struct err *e);
 void crypt_session_free(struct crypt_session *s);
 DEFINE_CLEANUP(struct crypt_session, crypt_session_free);
 

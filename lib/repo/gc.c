@@ -491,6 +491,18 @@ static int gc_retire_all(struct gc *g, struct err *e)
 	return r;
 }
 
+/* Every image was found whole: nothing that was lost is missed any more. */
+static int gc_forgive(struct gc *g, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < g->view.notes.count && r >= 0; i++) {
+		if (g->view.notes.items[i].kind == GC_LOSSY)
+			r = gc_delete_note(g, GC_LOSSY, g->view.notes.items[i].hash, e);
+	}
+	return r;
+}
+
 /* ---- all of it ----------------------------------------------------------------------------------- */
 
 static int gc_pass(struct repo *repo, const struct gc_settings *s, bool first,
@@ -521,6 +533,8 @@ static int gc_pass(struct repo *repo, const struct gc_settings *s, bool first,
 		r = gc_sweep(&g, e);
 	if (r >= 0)
 		r = gc_retire_all(&g, e);
+	if (r >= 0)
+		r = gc_forgive(&g, e);
 	*ret_changed = g.changed;
 	return r;
 }
@@ -579,10 +593,26 @@ int gc_forget(struct repo *r, const uint8_t (*hashes)[REPO_NAME_HASH], size_t n,
 	return 0;
 }
 
-int gc_unforget(struct repo *r, const uint8_t hash[REPO_NAME_HASH], struct err *e)
+int gc_unforget(struct repo *r, const uint8_t hash[REPO_NAME_HASH], bool sure, struct err *e)
 {
-	int n = gc_object_del(r->store, GC_FORGET, hash, e);
+	struct gc_object o = { .kind = GC_FORGET };
+	char hex[2 * REPO_NAME_HASH + 1];
+	int n;
+
+	memcpy(o.hash, hash, sizeof(o.hash));
+	n = gc_object_get(r->store, r->format.id, r->crypt, &o, e);
+	if (n >= 0 && !sure && io_realtime_ns() > o.time_ns + GC_GRACE_DEFAULT_NS) {
+		return err_set(
+			e, -EBUSY,
+			"image %.16s was forgotten longer ago than the grace period: a prune "
+			"may be deleting it now; if none runs, --yes takes it back",
+			hex_encode(hash, REPO_NAME_HASH, hex));
+	}
+	if (n == 0 || n == -EBADMSG)
+		n = gc_object_del(r->store, GC_FORGET, hash, e);
+	if (n < 0 && n != -ENOENT)
+		return n;
 
 	/* after it: a prune looks for the tombstone right before it deletes the image */
-	return n < 0 ? n : gc_image_exists(r, hash, e);
+	return gc_image_exists(r, hash, e);
 }

@@ -26,12 +26,15 @@
 
 /*
  * Put tombstones for the images @hashes, which must be there (-ENOENT with words; then nothing was done). @now_ns: 0, or
- * the time that they say. What was forgotten before keeps its older tombstone. Write rights are enough.
+ * the time that they say. What was forgotten before keeps its older tombstone. Full rights.
  */
 int gc_forget(struct repo *r, const uint8_t (*hashes)[REPO_NAME_HASH], size_t n, uint64_t now_ns,
 	      struct err *e);
-/* Take it back. -ENOENT: the image was deleted already. 0 also when it was not forgotten. */
-int gc_unforget(struct repo *r, const uint8_t hash[REPO_NAME_HASH], struct err *e);
+/*
+ * Take it back. -ENOENT: the image was deleted already. 0 also when it was not forgotten. -EBUSY: it was forgotten longer ago
+ * than the grace period, so that a prune may be about to delete it, and the caller is not @sure that none runs.
+ */
+int gc_unforget(struct repo *r, const uint8_t hash[REPO_NAME_HASH], bool sure, struct err *e);
 
 #define GC_REPACK_DEAD_PERCENT_DEFAULT 25
 #define GC_REPACK_BYTES_DEFAULT	       (UINT64_C(64) << 30)

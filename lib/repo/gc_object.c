@@ -17,10 +17,8 @@
 #define HASH_DIGITS	((size_t)2 * REPO_NAME_HASH)
 
 static const char *const gc_kinds[] = {
-	[GC_FORGET] = "forget",
-	[GC_MARK] = "mark",
-	[GC_STRAY] = "stray",
-	[GC_GONE] = "gone",
+	[GC_FORGET] = "forget", [GC_MARK] = "mark",   [GC_STRAY] = "stray",
+	[GC_GONE] = "gone",	[GC_LOSSY] = "lossy",
 };
 
 static const char *const gc_reasons[] = {
@@ -99,7 +97,7 @@ static int gc_object_seal(const struct crypt *crypt, const struct gc_bound *b, c
 		memcpy(body, text, len);
 		return 0;
 	}
-	r = crypt_session_index(crypt, &session, e);
+	r = crypt_session_notes(crypt, &session, e);
 	if (r < 0)
 		return r;
 	crypt_seal(session, b, sizeof(*b), text, len, body);
@@ -183,7 +181,7 @@ static int gc_object_open(const void *bytes, size_t len, const struct gc_bound *
 		return err_prefix(e, "%s is damaged", b->name), r;
 	len -= sizeof(struct record_head);
 	if (crypt) {
-		r = crypt_session_index(crypt, &session, e);
+		r = crypt_session_notes(crypt, &session, e);
 		if (r < 0)
 			return r;
 		if (len < REPO_SEAL_EXTRA ||

@@ -6,9 +6,10 @@
  *	gc/mark-<pack>		the pack will be deleted: nobody who reads this may rely on what is in it
  *	gc/stray-<pack>		no index file names the pack; it may become a whole one yet, writers pay no heed
  *	gc/gone-<pack>		the pack was deleted: a while later its mark may go, too
+ *	gc/lossy-<random>	a repair may have lost something: see repo_whole.h
  *
- * Each is one record (lib/image/record.h) with JSON, sealed in encrypted repositories so that only who may write can make
- * one. A mark is never taken back while its pack is there.
+ * Each is one record (lib/image/record.h) with JSON, sealed in encrypted repositories so that only who has full rights can
+ * make one that counts: a stolen key that may only add does not let go of anything. A mark is never taken back while its pack is there.
  *
  * What a writer (lib/repo/ingest) owes to gc:
  *  W1. It loads marks first, index second, and picks its parent third. It relies on no entry in a pack that was marked then,
@@ -44,6 +45,7 @@ enum gc_kind {
 	GC_MARK,
 	GC_STRAY,
 	GC_GONE,
+	GC_LOSSY,
 };
 
 enum gc_reason {

@@ -246,7 +246,7 @@ static int view_load_all(struct gc_view *v, struct err *e)
 int gc_view_load(struct repo *r, uint64_t now_ns, uint64_t grace_ns, struct gc_view *ret,
 		 struct err *e)
 {
-	struct gc_view v = { .repo = r, .grace_ns = grace_ns, .loaded_ns = io_now_ns() };
+	struct gc_view v = { .repo = r, .grace_ns = grace_ns, .loaded_ns = io_boot_ns() };
 	int n;
 
 	if (r->format.encrypted && !r->crypt)
@@ -281,7 +281,7 @@ bool gc_view_ripe(const struct gc_view *v, const struct gc_object *note)
 
 int gc_view_in_time(const struct gc_view *v, struct err *e)
 {
-	if (!v->grace_ns || io_now_ns() - v->loaded_ns < v->grace_ns)
+	if (!v->grace_ns || io_boot_ns() - v->loaded_ns < v->grace_ns)
 		return 0;
 	return err_set(e, -ESTALE,
 		       "it took longer than the grace period, and what was found out may not be so "

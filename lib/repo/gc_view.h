@@ -36,7 +36,7 @@ struct gc_pack {
 struct gc_view {
 	struct repo *repo;  /* borrowed */
 	uint64_t now_ns;    /* CLOCK_REALTIME, before anything was loaded */
-	uint64_t loaded_ns; /* CLOCK_MONOTONIC, likewise */
+	uint64_t loaded_ns; /* CLOCK_BOOTTIME, likewise: it goes on while the machine sleeps */
 	uint64_t grace_ns;
 	struct gc_objects notes;
 	struct hash_names {

@@ -25,8 +25,8 @@ struct ingest_trees {
 	const struct page_source *parent_pages;
 	void (*on_page)(void *ctx, const void *page, size_t len, const struct chunk_id *id);
 	void *on_page_ctx;
-	struct cancel *cancel;	       /* may be NULL */
-	uint64_t same_chunks;	       /* set: chunks that are as in the parent */
+	struct cancel *cancel; /* may be NULL */
+	uint64_t same_chunks;  /* set: chunks that are as in the parent */
 };
 
 /* Can @m be an increment to @parent: same size, same regions? -EBADMSG. */

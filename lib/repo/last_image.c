@@ -231,7 +231,7 @@ static int last_load(struct last_image *l, const struct repo_format *f, const ch
 	if (memcmp(found, newest.hash, sizeof(found)) != 0)
 		return err_set(e, -EBADMSG, "it is damaged: its bytes do not have its name");
 	r = last_parse(l, text, len, e);
-	if (r >= 0)
+	if (r >= 0 && l->image)
 		r = last_check(l, f, host, disk, e);
 	if (r < 0)
 		repo_image_free(TAKE_PTR(l->image));
@@ -284,10 +284,10 @@ int last_image_find(const struct last_image *l, struct repo *r, enum last_image_
 	*ret = LAST_IMAGE_FORGOTTEN;
 	/* the tombstone first: prune takes it away behind the image, so who then sees the image was not forgotten before */
 	n = store_size(r->store, gc_object_name(GC_FORGET, l->image->hash, name), &size, &why);
+	if (n >= 0)
+		return 0;
 	if (n == -ENOENT)
 		n = repo_image_stored(r, l->image->hash, &why);
-	else if (n >= 0)
-		return 0;
 	*ret = n == -ENOENT ? LAST_IMAGE_GONE : n < 0 ? LAST_IMAGE_DAMAGED : LAST_IMAGE_THERE;
 	if (n >= 0 || n == -ENOENT || n == -EBADMSG)
 		return 0;

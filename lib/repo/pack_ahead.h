@@ -19,10 +19,13 @@
 
 struct pack_ahead;
 
-/* bytes */
-#define PACK_AHEAD_FIRST  (256u << 10)
-#define PACK_AHEAD_MOST	  (4u << 20)
-#define PACK_AHEAD_MEMORY ((size_t)48 << 20)
+/*
+ * Bytes. FIRST: what a disk reads while it could seek once. MEMORY: the newest image of a long chain lies in many packs, all
+ * of which are read at the same time (tests/bench/locality.sh).
+ */
+#define PACK_AHEAD_FIRST  (1u << 20)
+#define PACK_AHEAD_MOST	  (8u << 20)
+#define PACK_AHEAD_MEMORY ((size_t)128 << 20)
 
 /* @r is borrowed, and its index must not be loaded anew meanwhile. 0 or -ENOMEM. */
 int pack_ahead_new(struct repo *r, struct pack_ahead **ret);

@@ -13,7 +13,7 @@
 
 /* The place of a name may be asked for so often, when packs are gone. */
 #define REPO_PLACES_MAX 64u
-#define NS_PER_HOUR UINT64_C(3600000000000)
+#define NS_PER_HOUR	UINT64_C(3600000000000)
 /* "gc/mark-" and the hash of the pack that is marked; gc.h. */
 #define REPO_MARK_PREFIX "gc/mark-"
 

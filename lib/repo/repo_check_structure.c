@@ -236,7 +236,8 @@ static int check_note(struct check *c, const char *name, struct err *e)
 		check_report_object(c, name, "has a name that no such object has");
 		return 0;
 	}
-	if (repo->format.encrypted && !repo->crypt) {
+	if (repo->format.encrypted &&
+	    (!repo->crypt || crypt_rights(repo->crypt) != CRYPT_RIGHTS_FULL)) {
 		r = store_get_all(repo->store, name, HASH_PIECE, &bytes, &len, &why);
 		if (r >= 0)
 			r = gc_object_check(bytes, len, &why);

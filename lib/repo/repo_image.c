@@ -228,7 +228,7 @@ int repo_image_get(struct repo *r, const uint8_t hash[REPO_NAME_HASH], struct re
 	int n;
 
 	n = image_bytes(r, hash, name, &bytes, &len, e);
-	if (n < 0)
+	if (n < 0 || !bytes)
 		return n;
 	n = image_parse(r, bytes, len, ret, e);
 	if (n < 0)

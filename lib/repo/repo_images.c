@@ -98,7 +98,8 @@ static int images_load_one(struct repo *r, const uint8_t hash[REPO_NAME_HASH],
 	/* it was deleted since it was listed */
 	if (n == -ENOENT)
 		return 0;
-	if (n == -EBADMSG || n == -ENOTSUP) {
+	/* one object that somebody put there must not hide the others */
+	if (n == -EBADMSG || n == -ENOTSUP || n == -EXDEV) {
 		if (!l->damaged++)
 			l->first_damage = why;
 		return 0;

@@ -88,6 +88,24 @@ void repo_index_file_free(struct repo_index_file *f)
 	free(f);
 }
 
+int repo_index_file_drop_packs(struct repo_index_file *f)
+{
+	const size_t supersedes = (size_t)f->n_supersedes * REPO_NAME_HASH;
+	const size_t blocks = ((size_t)f->blocks + 1) * sizeof(*f->block);
+	uint8_t *tables = malloc(supersedes + blocks);
+
+	if (!tables)
+		return -ENOMEM;
+	memcpy(tables, f->supersedes, supersedes);
+	memcpy(tables + supersedes, f->block, blocks);
+	free(f->tables);
+	f->tables = tables;
+	f->supersedes = tables;
+	f->block = (void *)(tables + supersedes);
+	f->packs = NULL;
+	return 0;
+}
+
 int repo_index_file_settle(struct repo_index_file *f)
 {
 	const size_t len = ((size_t)f->blocks + 1) * sizeof(*f->block);

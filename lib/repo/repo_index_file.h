@@ -34,11 +34,12 @@ struct repo_index_file {
 
 	/* into @tables, which repo_index_file_settle() gives up */
 	uint8_t *tables;
-	const uint8_t *supersedes; /* REPO_NAME_HASH bytes each */
-	const struct repo_index_pack *packs;
+	const uint8_t *supersedes;	     /* REPO_NAME_HASH bytes each */
+	const struct repo_index_pack *packs; /* NULL after repo_index_file_drop_packs() */
 	uint32_t n_supersedes, n_packs;
 
 	/* the owner's: */
+	uint8_t packs_digest[32];
 	const uint32_t *
 		numbers; /* of the packs over all files; NULL: entries are read as they are stored */
 	uint64_t base;	 /* ordinal of the first entry */
@@ -58,6 +59,8 @@ int repo_index_file_open(const struct repo_index_source *from, const uint8_t has
 			 uint64_t size, struct repo_index_file **ret, struct err *e);
 void repo_index_file_free(struct repo_index_file *f);
 DEFINE_CLEANUP(struct repo_index_file, repo_index_file_free);
+/* The table of packs, some MiB in a large repository, is not needed. 0 or -ENOMEM. */
+int repo_index_file_drop_packs(struct repo_index_file *f);
 /* The table of blocks is all that is needed from now on. 0 or -ENOMEM. */
 int repo_index_file_settle(struct repo_index_file *f);
 

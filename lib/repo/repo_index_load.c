@@ -83,14 +83,44 @@ static struct listed *listing_find(const struct listing *l, const uint8_t hash[R
 	return l->n ? bsearch(hash, l->items, l->n, sizeof(*l->items), hash_compare) : NULL;
 }
 
+/* Tables of fewer packs are not worth it. */
+#define SHARED_PACKS_MIN 1024u
+
+/*
+ * Files that were merged together have the same table of packs, 26 MiB of it in a repository of 40 TiB: one copy is held
+ * while they are looked at.
+ */
+static int listing_share(const struct listing *l, struct repo_index_file *f)
+{
+	const struct iovec table = { (void *)f->packs, f->n_packs * sizeof(*f->packs) };
+
+	digest_of(&table, 1, f->packs_digest);
+	for (size_t i = 0; f->n_packs >= SHARED_PACKS_MIN && i < l->n; i++) {
+		const struct repo_index_file *g = l->items[i].file;
+
+		if (g && g != f && g->packs && g->n_packs == f->n_packs &&
+		    !memcmp(g->packs_digest, f->packs_digest, sizeof(g->packs_digest)))
+			return repo_index_file_drop_packs(f);
+	}
+	return 0;
+}
+
+static int listing_open_one(struct repo_index *x, const struct listing *l, struct listed *it,
+			    struct err *e)
+{
+	int r = repo_index_file_open(&x->source, it->hash, it->size, &it->file, e);
+
+	if (r < 0)
+		return r;
+	return listing_share(l, it->file) < 0 ? err_oom(e) : 0;
+}
+
 /* Those that are damaged are left without a file. */
 static int listing_open(struct repo_index *x, struct listing *l, struct err *e)
 {
 	for (size_t i = 0; i < l->n; i++) {
 		struct listed *it = &l->items[i];
-		int r = it->file ? 0
-				 : repo_index_file_open(&x->source, it->hash, it->size, &it->file,
-							e);
+		int r = it->file ? 0 : listing_open_one(x, l, it, e);
 
 		if (r < 0 && r != -EBADMSG)
 			return r;
@@ -149,9 +179,7 @@ static int listing_judge(struct repo_index *x, struct listing *l, struct err *e)
 {
 	for (size_t i = 0; i < l->n; i++) {
 		struct listed *it = &l->items[i];
-		int r = it->file || it->superseded ? 0
-						   : repo_index_file_open(&x->source, it->hash,
-									  it->size, &it->file, e);
+		int r = it->file || it->superseded ? 0 : listing_open_one(x, l, it, e);
 
 		if (r < 0)
 			return r;
@@ -228,21 +256,29 @@ static int numbers_make(struct repo_index *x, const struct repo_index_file *f,
 	return 0;
 }
 
-static int file_number(struct repo_index *x, struct repo_index_file *f)
+/* Its table of packs was dropped because another file had it, and that one is superseded. */
+static int numbers_make_again(struct repo_index *x, const struct repo_index_file *f,
+			      struct pack_numbers *ret, struct err *e)
 {
-	const struct iovec table = { (void *)f->packs, f->n_packs * sizeof(*f->packs) };
+	_cleanup_(repo_index_file_freep) struct repo_index_file *again = NULL;
+	int r = repo_index_file_open(&x->source, f->hash, f->size, &again, e);
+
+	return r < 0 ? r : numbers_make(x, again, ret);
+}
+
+static int file_number(struct repo_index *x, struct repo_index_file *f, struct err *e)
+{
 	struct pack_numbers *numbers = x->numbers;
-	uint8_t digest[DIGEST_SIZE];
 	int r;
 
-	digest_of(&table, 1, digest);
 	while (numbers < x->numbers + x->n_numbers &&
-	       (numbers->n != f->n_packs || memcmp(numbers->digest, digest, sizeof(digest)) != 0))
+	       (numbers->n != f->n_packs ||
+		memcmp(numbers->digest, f->packs_digest, sizeof(f->packs_digest)) != 0))
 		numbers++;
 	if (numbers == x->numbers + x->n_numbers) {
 		x->n_numbers++;
-		memcpy(numbers->digest, digest, sizeof(digest));
-		r = numbers_make(x, f, numbers);
+		memcpy(numbers->digest, f->packs_digest, sizeof(f->packs_digest));
+		r = f->packs ? numbers_make(x, f, numbers) : numbers_make_again(x, f, numbers, e);
 		if (r < 0)
 			return r;
 	}
@@ -256,14 +292,16 @@ static int files_number(struct repo_index *x, struct err *e)
 	if (!x->numbers)
 		return err_oom(e);
 	for (size_t i = 0; i < x->n_files; i++) {
-		int r = file_number(x, x->files[i]);
+		int r = file_number(x, x->files[i], e);
 
 		if (r == 0)
 			r = repo_index_file_settle(x->files[i]);
 		if (r == -ENOMEM)
 			return err_oom(e);
-		if (r < 0)
+		if (r == -EOVERFLOW)
 			return err_set_errno(e, r, "the index files name too many packs");
+		if (r < 0)
+			return r;
 		x->files[i]->base = x->entries;
 		x->entries += x->files[i]->entries;
 	}

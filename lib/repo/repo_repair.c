@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "lib/base/hex.h"
 #include "lib/base/io.h"
@@ -121,6 +122,18 @@ static int repair_notes(struct repair *p, struct err *e)
 	}
 	gc_objects_done(&l);
 	return r;
+}
+
+static int repair_note_loss(struct repair *p, struct err *e)
+{
+	const struct repo *repo = p->repo;
+	struct gc_object o = { .kind = GC_LOSSY,
+			       .time_ns = p->settings->now_ns ? p->settings->now_ns
+							      : io_realtime_ns() };
+
+	if (getrandom(o.hash, sizeof(o.hash), 0) != sizeof(o.hash))
+		return err_set_errno(e, -errno, "no random numbers");
+	return gc_object_put(repo->store, repo->format.id, repo->crypt, &o, e);
 }
 
 /* ---- 2: packs ------------------------------------------------------------------------------------ */
@@ -322,16 +335,23 @@ int repo_repair(struct repo *r, const struct repo_repair_settings *s,
 	*ret = (struct repo_repair_result){ 0 };
 	if (r->format.encrypted && !r->crypt)
 		return err_set(e, -ENOKEY, "the repository is encrypted: give its key");
+	if (r->crypt && crypt_rights(r->crypt) != CRYPT_RIGHTS_FULL)
+		return err_set(
+			e, -EACCES,
+			"a repair takes a key with full rights: with this one nobody can tell "
+			"which chunks are damaged");
 	repo_index_free(TAKE_PTR(r->index));
 	pack_sessions_free(TAKE_PTR(r->sessions));
 	p.bytes = malloc(REPO_PACK_MAX);
 	if (!p.bytes)
 		return err_oom(e);
-	if (!r->format.encrypted || crypt_rights(r->crypt) == CRYPT_RIGHTS_FULL)
-		n = entry_checker_new(r, &p.checker);
+	n = entry_checker_new(r, &p.checker);
 	if (n < 0)
 		return err_oom(e);
 	n = repair_notes(&p, e);
+	/* before the index is made anew: whoever then builds on an image looks at it first */
+	if (n >= 0 && !s->dry_run)
+		n = repair_note_loss(&p, e);
 	/* index files first: one that comes later is not replaced, whatever of its packs is seen */
 	if (n >= 0)
 		n = repair_list(&p, "index/", &p.index, e);

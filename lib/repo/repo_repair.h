@@ -8,8 +8,8 @@
  *
  * Notes of gc that are damaged are made anew: an image or pack that was let go stays let go, its grace period begins again.
  *
- * Needs write rights; with full rights every chunk is decoded and compared, else the records' checks decide. Captures may go
- * on meanwhile; no prune may run at the same time, on this machine or another: nothing hinders it.
+ * Needs full rights. It leaves a note because of which images are looked at before increments build on them (repo_whole.h).
+ * Captures may go on meanwhile; no prune may run at the same time, on this machine or another: nothing hinders it.
  *
  * It may be stopped at any point and begun again: old index files are deleted after all new ones are there.
  */

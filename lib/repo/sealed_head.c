@@ -271,7 +271,7 @@ int sealed_head_parse(const void *bytes, size_t len, struct sealed_head **ret, s
 	_cleanup_(sealed_head_freep) struct sealed_head *h = NULL;
 	struct sealed_file_head head;
 	struct record_head record;
-	size_t told;
+	size_t told = 0;
 	int r;
 
 	if (len < SEALED_START)
@@ -324,7 +324,8 @@ char *sealed_head_readers(const struct sealed_head *h, char *buf, size_t size)
 	char some[32] = "", others[32] = "";
 
 	if (passphrases)
-		snprintf(some, sizeof(some), "%u passphrase%s", passphrases, &"s"[passphrases == 1]);
+		snprintf(some, sizeof(some), "%u passphrase%s", passphrases,
+			 &"s"[passphrases == 1]);
 	if (keys)
 		snprintf(others, sizeof(others), "%u key%s", keys, &"s"[keys == 1]);
 	snprintf(buf, size, "%s%s%s", some, passphrases && keys ? " and " : "", others);

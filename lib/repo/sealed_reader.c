@@ -80,9 +80,10 @@ static int reader_measure(struct sealed_reader *r, uint64_t size, struct err *e)
 	const uint64_t body = size < r->head->len ? 0 : size - r->head->len;
 	const uint64_t rest = body % full;
 
-	if (!body)
+	if (!body) {
 		return err_set(e, -EBADMSG,
 			       "the encrypted file was cut off: it ends after its head");
+	}
 	/* only a file that has one segment has an empty one */
 	if (rest && (rest < SEALED_EXTRA || (rest == SEALED_EXTRA && body > full))) {
 		return err_set(e, -EBADMSG,
@@ -243,7 +244,7 @@ static int reader_read(const struct image_io *io, void *buf, size_t len, uint64_
 		struct cache_slot *s = NULL;
 		int code = cache_get(r, number, &s, e);
 
-		if (code < 0)
+		if (!s)
 			return code;
 		memcpy(to, s->plain + at, n);
 		cache_put(r, s);

@@ -402,11 +402,11 @@ static void test_unforget(void **state)
 
 	forget(&s, c.a, SCENE_T0);
 	prune(&s, SCENE_T0 + SCENE_HOUR, NULL);
-	assert_int_equal(gc_unforget(r, c.a, &e), 0);
+	assert_int_equal(gc_unforget(r, c.a, true, &e), 0);
 	prune(&s, SCENE_T0 + 3 * DAY, NULL);
 	assert_int_equal(scene_verify(&s), 3);
 	assert_int_equal(gc_forget(r, &none, 1, 0, &e), -ENOENT);
-	assert_int_equal(gc_unforget(r, none, &e), -ENOENT);
+	assert_int_equal(gc_unforget(r, none, true, &e), -ENOENT);
 	assert_int_equal(scene_count(&s, "gc/"), 0);
 }
 

@@ -500,8 +500,9 @@ static void *read_here_and_there(void *ctx)
 
 	for (int i = 0; buffer && i < 2000; i++) {
 		size_t at = randombytes_uniform((uint32_t)r->file->plain_len);
-		size_t len = MIN(randombytes_uniform(3 * SEGMENT), r->file->plain_len - at);
+		size_t len = randombytes_uniform(3 * SEGMENT);
 
+		len = MIN(len, r->file->plain_len - at);
 		if (image_io_read(&r->io, buffer, len, at, NULL) < 0 ||
 		    memcmp(buffer, r->file->plain + at, len) != 0)
 			return ctx;

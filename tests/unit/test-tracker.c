@@ -8,6 +8,10 @@
  *   scan SINCE        prints "start length" in bytes, one extent a line
  *   doubt             prints the reason, or "none"
  *   hold              prints "holding", waits for a line, then as doubt
+ *   stamp ERA TIMES   makes so many for it, prints the last
+ *   stamped ERA HEX   prints "known" or "unknown"
+ *   save FILE         what the kernel remembers of the tracker, into a new file
+ *   load FILE         …and back, as when a virtual machine is reverted
  *   remove
  *   exact SINCE BEFORE AFTER
  *                     every 64 KiB that differ between these two files were marked; prints counts
@@ -23,12 +27,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <linux/fs.h>
 
+#include <bpf/bpf.h>
+
+#include "agent/bpffs.h"
 #include "agent/tracker.h"
+#include "lib/base/hex.h"
 #include "lib/base/io.h"
 
 #define CHUNK	((size_t)65536)
@@ -88,6 +98,83 @@ static int verb_hold(struct tracker *t, char **args)
 	puts("holding");
 	fflush(stdout);
 	return fgets(line, sizeof(line), stdin) ? verb_doubt(t, args) : 1;
+}
+
+/* ---- stamps, and a machine that goes back ---- */
+
+static int verb_stamp(struct tracker *t, char **args)
+{
+	uint8_t stamp[TRACKER_STAMP_SIZE];
+	char digits[2 * sizeof(stamp) + 1];
+	struct err e = {};
+	int r = 0;
+
+	for (unsigned long n = strtoul(args[1], NULL, 10); n && r >= 0; n--)
+		r = tracker_stamp(t, (uint32_t)strtoul(args[0], NULL, 10), stamp, &e);
+	if (r < 0)
+		return fail(r, &e);
+	puts(hex_encode(stamp, sizeof(stamp), digits));
+	return 0;
+}
+
+static int verb_stamped(struct tracker *t, char **args)
+{
+	uint8_t stamp[TRACKER_STAMP_SIZE];
+
+	if (hex_decode(args[1], stamp, sizeof(stamp)) < 0)
+		return 2;
+	puts(tracker_stamped(t, (uint32_t)strtoul(args[0], NULL, 10), stamp) ? "known" : "unknown");
+	return 0;
+}
+
+/* The pinned map @name of @disk, all of it, from @fd or to it. */
+static int memory_pass(dev_t disk, const char *name, int fd, bool load)
+{
+	char path[BPFFS_PATH_MAX];
+	struct bpf_map_info info = {};
+	__u32 len = sizeof(info);
+	_cleanup_close_ int map = -EBADF;
+	size_t bytes;
+	ssize_t n;
+	void *p;
+
+	snprintf(path, sizeof(path), BPFFS_ROOT "/%u:%u/%s", major(disk), minor(disk), name);
+	map = bpf_obj_get(path);
+	if (map < 0 || bpf_obj_get_info_by_fd(map, &info, &len) < 0)
+		return -errno;
+	bytes = (size_t)info.value_size * info.max_entries;
+	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	n = load ? read(fd, p, bytes) : write(fd, p, bytes);
+	munmap(p, bytes);
+	return n == (ssize_t)bytes ? 0 : -EIO;
+}
+
+static int memory_all(char **args, bool load)
+{
+	static const char *const names[] = { "eras", "stamps", "report", "control" };
+	_cleanup_close_ int fd =
+		open(args[0], load ? O_RDONLY | O_CLOEXEC : O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
+		     0600);
+	struct stat st;
+	int r = fd < 0 || stat(args[-1], &st) < 0 ? -errno : 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(names) && r >= 0; i++)
+		r = memory_pass(st.st_rdev, names[i], fd, load);
+	if (r < 0)
+		fprintf(stderr, "test-tracker: %s: %s\n", args[0], strerror(-r));
+	return r < 0;
+}
+
+static int verb_save(struct tracker *t, char **args)
+{
+	return memory_all(args, false);
+}
+
+static int verb_load(struct tracker *t, char **args)
+{
+	return memory_all(args, true);
 }
 
 /* ---- exact ---- */
@@ -296,7 +383,8 @@ static const struct {
 } verbs[] = {
 	{ "open", 0, verb_open },   { "era", 0, verb_era },	{ "scan", 1, verb_scan },
 	{ "doubt", 0, verb_doubt }, { "exact", 3, verb_exact }, { "race", 1, verb_race },
-	{ "bench", 0, verb_bench }, { "hold", 0, verb_hold },
+	{ "bench", 0, verb_bench }, { "hold", 0, verb_hold },	{ "stamp", 2, verb_stamp },
+	{ "save", 1, verb_save },   { "load", 1, verb_load },	{ "stamped", 2, verb_stamped },
 };
 
 static int run(const char *verb, dev_t disk, int n_args, char **args)
