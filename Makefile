@@ -156,7 +156,7 @@ build_debs := gcc make pkg-config libc6-dev clang llvm bpftool libbpf-dev liburi
               libext2fs-dev libdevmapper-dev libsodium-dev $(mb_debs)
 run_debs   := partclone xfsprogs btrfs-progs dosfstools e2fsprogs fdisk util-linux
 quick_debs := jq python3 mtools
-test_debs  := $(quick_debs) libcmocka-dev zstd fio ntfs-3g f2fs-tools exfatprogs gdisk systemd \
+test_debs  := $(quick_debs) python3-nacl libcmocka-dev zstd fio ntfs-3g f2fs-tools exfatprogs gdisk systemd \
               systemd-container dbus shellcheck clang-format clang-tidy git man-db mandoc
 vm_debs    := qemu-system-x86 busybox-static cpio kmod dmsetup fdisk xz-utils zstd lvm2
 full_debs  := mmdebstrap ovmf grub-pc-bin grub-efi-amd64-bin grub-common mtools dosfstools qemu-utils gdisk

@@ -45,6 +45,26 @@ static int bus_agent_start(sd_bus_message *m, struct peer *p, const struct captu
 	return sd_bus_reply_method_return(m, "o", path);
 }
 
+/* Descriptors of our own: the message's are closed with the message. */
+static int bus_agent_keep_fds(struct capture_request *request, int output)
+{
+	int *const fds[] = { &request->output_fd, &request->parent_fd, &request->destination_fd };
+
+	request->output_fd = output;
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		if (*fds[i] < 0)
+			continue;
+		*fds[i] = fcntl(*fds[i], F_DUPFD_CLOEXEC, 3);
+		if (*fds[i] >= 0)
+			continue;
+		output = -errno;
+		while (i-- > 0)
+			close_fd(*fds[i]);
+		return output;
+	}
+	return 0;
+}
+
 static int bus_agent_capture(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
 	struct peer *p = userdata;
@@ -68,18 +88,9 @@ static int bus_agent_capture(sd_bus_message *m, void *userdata, sd_bus_error *er
 	r = manager_admit_job(p->manager, &e);
 	if (r < 0)
 		return bus_error_set(error, &e);
-	/* the message's own is closed with the message */
-	request.output_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	if (request.output_fd < 0)
-		return -errno;
-	if (request.parent_fd >= 0) {
-		request.parent_fd = fcntl(request.parent_fd, F_DUPFD_CLOEXEC, 3);
-		if (request.parent_fd < 0) {
-			r = -errno;
-			close_fd(request.output_fd);
-			return r;
-		}
-	}
+	r = bus_agent_keep_fds(&request, fd);
+	if (r < 0)
+		return r;
 	return bus_agent_start(m, p, &request, NULL);
 }
 
@@ -104,8 +115,8 @@ static int bus_agent_capture_to_file(sd_bus_message *m, void *userdata, sd_bus_e
 	if (r < 0)
 		return r;
 	/* the job belongs to nobody, so nobody would answer it */
-	if (request.parent_fd >= 0) {
-		err_set(&e, -EINVAL, "option parent goes with Capture");
+	if (request.parent_fd >= 0 || request.destination_fd >= 0) {
+		err_set(&e, -EINVAL, "options parent and destination go with Capture");
 		return bus_error_set(error, &e);
 	}
 	if (*path != '/') {

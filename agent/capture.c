@@ -106,7 +106,10 @@ static int capture_able(const struct capture *c, enum capture_strategy strategy,
 			"several disks at one instant take device-mapper snapshots (dm, kmod)");
 	}
 	r = ops->able(d, e);
-	if (r < 0 || !disk_holds_fd(d, c->request->output_fd))
+	/* a pipe does not tell where its other end leads */
+	if (r < 0 ||
+	    (!disk_holds_fd(d, c->request->output_fd) &&
+	     (c->request->destination_fd < 0 || !disk_holds_fd(d, c->request->destination_fd))))
 		return r;
 	if (ops->below && !c->request->overflow_precopy)
 		return 0;

@@ -54,7 +54,8 @@ struct capture_request {
 	char *together;	       /* captures of this name show one instant; NULL: this one alone */
 	unsigned int together_count; /* so many are they */
 	unsigned int chunk_shift;    /* log2 of the chunk size; 0: chosen */
-	int parent_fd;		     /* borrowed: see parent.h; negative: none */
+	int destination_fd; /* borrowed: where the client will write the image; negative: it did not say */
+	int parent_fd; /* borrowed: see parent.h; negative: none */
 	enum hook_policy hooks;
 	unsigned int hook_timeout_ms;	  /* of each call of a hook; so long they are held, too */
 	uint64_t limit_read, limit_write; /* bytes per second; 0: none */

@@ -18,6 +18,7 @@ void job_free(struct job *j)
 	if (!j->file)
 		close_fd(j->request.output_fd);
 	close_fd(j->request.parent_fd);
+	close_fd(j->request.destination_fd);
 	newfile_free(j->file);
 	cancel_done(&j->cancel);
 	free(j->request.source);
@@ -44,6 +45,7 @@ int job_new(const struct capture_request *request, struct newfile *file, struct 
 		if (!file)
 			close_fd(request->output_fd);
 		close_fd(request->parent_fd);
+		close_fd(request->destination_fd);
 		newfile_free(file);
 		return -ENOMEM;
 	}
@@ -75,6 +77,7 @@ void job_run(struct job *j)
 	if (!j->file)
 		close_fd(j->request.output_fd);
 	j->request.parent_fd = close_fd(j->request.parent_fd);
+	j->request.destination_fd = close_fd(j->request.destination_fd);
 	newfile_free(j->file);
 	j->file = NULL;
 	j->request.output_fd = -EBADF;

@@ -39,7 +39,7 @@ struct job {
 	enum job_state state;
 	uint64_t started_ns, ended_ns; /* CLOCK_MONOTONIC */
 
-	struct capture_request request; /* source, output_fd and parent_fd owned here */
+	struct capture_request request; /* source and descriptors owned here */
 	struct newfile *file; /* behind output_fd when it is the agent's own file, or NULL */
 	struct capture_status status;
 	struct cancel cancel;

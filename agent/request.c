@@ -25,6 +25,7 @@ enum request_option {
 	OPTION_TOGETHER_COUNT,
 	OPTION_PARENT,
 	OPTION_CHUNK_SHIFT,
+	OPTION_DESTINATION,
 	OPTION_HOOKS,
 	OPTION_HOOK_TIMEOUT,
 	OPTION_LIMIT_READ,
@@ -48,6 +49,7 @@ static const struct request_key {
 	[OPTION_OVERFLOW] = { "on_overflow", 's' },
 	[OPTION_PARENT] = { "parent", 'h' },
 	[OPTION_CHUNK_SHIFT] = { "chunk_shift", 'u' },
+	[OPTION_DESTINATION] = { "destination", 'h' },
 	[OPTION_HOOKS] = { "hooks", 's' },
 	[OPTION_HOOK_TIMEOUT] = { "hook_timeout_ms", 'u' },
 	[OPTION_LIMIT_READ] = { "limit_read", 't' },
@@ -72,6 +74,9 @@ static int request_set_repository(struct capture_request *req, enum request_opti
 	switch (o) {
 	case OPTION_PARENT:
 		req->parent_fd = v->h;
+		return 0;
+	case OPTION_DESTINATION:
+		req->destination_fd = v->h;
 		return 0;
 	case OPTION_CHUNK_SHIFT:
 		if (v->u < AMBRO_CHUNK_SHIFT_MIN || v->u > AMBRO_CHUNK_SHIFT_MAX) {
@@ -279,6 +284,7 @@ int request_read(sd_bus_message *m, struct capture_request *ret, struct err *e)
 		.max_freeze_ms = CAPTURE_MAX_FREEZE_MS_DEFAULT,
 		.hook_timeout_ms = CAPTURE_HOOK_TIMEOUT_MS_DEFAULT,
 		.parent_fd = -EBADF,
+		.destination_fd = -EBADF,
 		.output_fd = -EBADF,
 	};
 	const char *source;

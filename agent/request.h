@@ -26,7 +26,7 @@
 #define REQUEST_LIMIT_MIN (64u << 10)
 
 /*
- * Read `s a{sv}` (source, options) from @m. ret->source, ret->cow and ret->parent_fd belong to the message; output_fd is left -EBADF. -EINVAL
+ * Read `s a{sv}` (source, options) from @m. ret->source, ret->cow, ret->parent_fd and ret->destination_fd belong to the message; output_fd is left -EBADF. -EINVAL
  * with words for an unknown option, one given twice, a wrong type or value.
  */
 int request_read(sd_bus_message *m, struct capture_request *ret, struct err *e);

@@ -30,15 +30,22 @@ int capture_repo_open(struct capture_repo *r, struct err *e)
 	if (!r->host)
 		return err_oom(e);
 	n = repo_arg_open(&arg_repo, true, &r->repo, e);
-	/* who may only add has no look at what is there, and what it needs in its own state (capture_state.h) */
-	if (n < 0 || (r->repo->crypt && crypt_rights(r->repo->crypt) == CRYPT_RIGHTS_WRITE))
+	if (n < 0)
 		return n;
+	r->fd = open(arg_repo.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (r->fd < 0)
+		return err_set_errno(e, -errno, "cannot open %s", arg_repo.path);
+	/* who may only add has no look at what is there, and what it needs in its own state (capture_state.h) */
+	if (r->repo->crypt && crypt_rights(r->repo->crypt) == CRYPT_RIGHTS_WRITE)
+		return 0;
 	return repo_images_load(r->repo, false, &r->images, e);
 }
 
 void capture_repo_done(struct capture_repo *r)
 {
 	repo_images_done(&r->images);
+	if (r->repo)
+		close_fd(r->fd);
 	repo_free(r->repo);
 	free((char *)r->host);
 	*r = (struct capture_repo){ 0 };

@@ -19,6 +19,7 @@
 /* What all disks of one capture share. */
 struct capture_repo {
 	struct repo *repo;
+	int fd; /* of its directory, once `repo` is there */
 	struct repo_images images;
 	const char *host;	 /* owned: the name under which images are kept */
 	const char *const *tags; /* borrowed */

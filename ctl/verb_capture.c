@@ -248,6 +248,8 @@ static int capture_append_repo(sd_bus_message *m, const struct capture_feed *f)
 
 	r = sd_bus_message_append(m, "{sv}", "chunk_shift", "u",
 				  (uint32_t)f->owner->repo->format.chunk_shift);
+	if (r >= 0)
+		r = sd_bus_message_append(m, "{sv}", "destination", "h", f->owner->fd);
 	if (r >= 0 && f->parent)
 		r = sd_bus_message_append(m, "{sv}", "parent", "h", f->parent_out);
 	return r;

@@ -120,6 +120,15 @@ struct {
 	__type(value, struct era_page);
 } eras SEC(".maps");
 
+/* For user space alone, which finds it where all the rest is. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, TRACK_STAMPS);
+	__type(key, __u32);
+	__type(value, struct track_stamp);
+} stamps SEC(".maps");
+
 struct range {
 	__u64 sector;
 	__u64 count;

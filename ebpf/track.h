@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * track - what the tracking programs and the agent share: two small memories beside the array of
- * eras.
+ * track - what the tracking programs and the agent share: small memories beside the array of eras.
  *
- * Each has one writer side, so neither needs a lock: `control` is written by user space only,
- * `report` by the programs only. Both are mapped by user space and pinned. Change a structure here:
- * raise TRACK_VERSION, so that pins made by an older agent are not taken up.
+ * Each has one writer side, so none needs a lock: `control` and `stamps` are written by user space
+ * only, `report` by the programs only. All are mapped by user space and pinned. Change a structure
+ * here: raise TRACK_VERSION, so that pins made by an older agent are not taken up.
  */
 #pragma once
 
 #include <linux/types.h>
 
 #define TRACK_MAGIC   0x6b727441 /* "Atrk" */
-#define TRACK_VERSION 3
+#define TRACK_VERSION 4
 
 /*
  * Eras per entry of the array map: a map's values are rounded up to 8 bytes, so they come in pages.
  */
 #define TRACK_PAGE_SHIFT 10
 #define TRACK_PAGE_ERAS	 (1 << TRACK_PAGE_SHIFT)
+
+/* So many images of one disk are known at a time; a new one takes the oldest one's place. */
+#define TRACK_STAMPS 4096
 
 /* Programs; the order of control.program_id and control.misses */
 enum track_hook {
@@ -63,6 +65,15 @@ struct track_control {
 	__u32 program_id[TRACK_HOOKS];
 	__u64 misses[TRACK_HOOKS]; /* recursion_misses of each program when tracking began */
 	__u64 doubt[TRACK_REASONS];
+	__u32 stamps; /* made so far, modulo 2^32: the next one's place, modulo TRACK_STAMPS */
+	__u32 reserved;
+};
+
+/* An entry of the array map `stamps`: of a complete image (T5 of agent/tracker.h). */
+struct track_stamp {
+	__u32 era; /* 0: none, or being written */
+	__u32 reserved;
+	__u8 nonce[16];
 };
 
 struct track_report {

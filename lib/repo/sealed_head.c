@@ -323,11 +323,12 @@ char *sealed_head_readers(const struct sealed_head *h, char *buf, size_t size)
 	const unsigned int passphrases = head_passphrases(h), keys = h->slots - passphrases;
 	char some[32] = "", others[32] = "";
 
-	if (passphrases)
+	if (passphrases) {
 		snprintf(some, sizeof(some), "%u passphrase%s", passphrases,
-			 &"s"[passphrases == 1]);
+			 passphrases == 1 ? "" : "s");
+	}
 	if (keys)
-		snprintf(others, sizeof(others), "%u key%s", keys, &"s"[keys == 1]);
+		snprintf(others, sizeof(others), "%u key%s", keys, keys == 1 ? "" : "s");
 	snprintf(buf, size, "%s%s%s", some, passphrases && keys ? " and " : "", others);
 	return buf;
 }

@@ -205,8 +205,8 @@ int main(int argc, char **argv)
 	forgot(&k, second);
 	pruned(&k, 3, "`prune` two days later: the image goes, what only it had is marked");
 	pruned(&k, 5, "`prune` two days later: its pack goes");
-	pruned(&k, 7, "`prune` two days later: the mark goes");
-	pruned(&k, 9, "`prune` when there is nothing to do");
+	pruned(&k, 9, "`prune` four days later: the notes go");
+	pruned(&k, 13, "`prune` when there is nothing to do");
 	repo_image_free(first);
 	repo_image_free(second);
 	repo_image_free(third);

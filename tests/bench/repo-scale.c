@@ -24,14 +24,14 @@
 #include "lib/repo/gc.h"
 #include "lib/repo/pack.h"
 #include "lib/repo/repo_index.h"
+#include "lib/repo/repo_index_writer.h"
 #include "lib/repo/store.h"
 #include "tests/bench/repo-bench.h"
 
 #define SHIFT	     20
 #define CHUNKS	     (UINT64_C(1) << (40 - SHIFT)) /* of an image */
-#define PER_PACK     160u			   /* chunks: 0.4 MiB each, 64 MiB together */
+#define PER_PACK     UINT64_C(160)		   /* chunks: 0.4 MiB each, 64 MiB together */
 #define FRAME	     (400u << 10)
-#define FILE_ENTRIES REPO_INDEX_FILE_ENTRIES
 #define T0_NS	     (UINT64_C(1700000000) * 1000000000)
 
 /* ---- names, as if they were hashes: by a formula --------------------------------------------------- */
@@ -42,7 +42,7 @@ struct scale {
 	uint64_t tib, chunks, packs;
 };
 
-/* Odd and not a multiple of five, so that it has no factor in common with 2^20 x TIB up to a prime or two: see main(). */
+/* A prime: nothing in common with the number of chunks. */
 #define STRIDE UINT64_C(2654435761)
 
 /* The chunk's place among all names, in order. */
@@ -119,18 +119,6 @@ static const struct store_ops scale_ops = { scale_put,	scale_get, scale_size,
 
 /* ---- making it ------------------------------------------------------------------------------------ */
 
-struct ranked {
-	uint64_t chunk;
-	struct chunk_id name;
-};
-
-static int by_chunk(const void *a, const void *b)
-{
-	const struct ranked *x = a, *y = b;
-
-	return x->chunk < y->chunk ? -1 : x->chunk > y->chunk;
-}
-
 /* STRIDE's inverse: of a rank the chunk. */
 static uint64_t inverse(uint64_t modulus)
 {
@@ -149,41 +137,38 @@ static uint64_t inverse(uint64_t modulus)
 	return (uint64_t)(t < 0 ? t + modulus : t);
 }
 
-/* One index file: ranks from @first on. */
-static void make_index(struct scale *s, struct repo *r, uint64_t first, uint64_t count)
+/* Index files, each a range of ranks; all have the same table of packs. */
+static void make_index(struct scale *s, struct repo *r)
 {
-	struct ranked *all = malloc(count * sizeof(*all));
-	struct repo_entry *entries = malloc(PER_PACK * sizeof(*entries));
-	struct repo_index_builder *b = NULL;
+	struct repo_index_pack *packs = calloc(s->packs, sizeof(*packs));
+	const struct repo_index_tables tables = { .packs = packs, .n_packs = (uint32_t)s->packs };
+	struct repo_index_writer *w = NULL;
 	const uint64_t back = inverse(s->chunks);
 	uint8_t hash[REPO_NAME_HASH];
 	struct err e = { 0 };
-	uint64_t at = 0;
 
-	for (uint64_t i = 0; i < count; i++) {
-		all[i].chunk = (uint64_t)((unsigned __int128)(first + i) * back % s->chunks);
-		chunk_name(s, all[i].chunk, &all[i].name);
+	for (uint64_t i = 0; i < s->packs; i++) {
+		pack_hash(i, packs[i].hash);
+		packs[i].size = le32(REPO_PACK_SIZE);
+		packs[i].entries = le32((uint32_t)MIN(PER_PACK, s->chunks - i * PER_PACK));
 	}
-	qsort(all, count, sizeof(*all), by_chunk);
-	bench_ok("builder", repo_index_builder_new(r->format.id, NULL, &b, &e), &e);
-	for (uint64_t pack = 0; pack < s->packs; pack++) {
-		size_t n = 0;
+	bench_ok("writer", repo_index_writer_new(r->format.id, NULL, &w, &e), &e);
+	for (uint64_t i = 0; i < s->chunks; i++) {
+		const uint64_t chunk = (uint64_t)((unsigned __int128)i * back % s->chunks);
+		struct repo_entry entry = {
+			.pack = le32((uint32_t)(chunk / PER_PACK)),
+			.offset = le32(160 + (uint32_t)(chunk % PER_PACK) * FRAME),
+			.frame_len = le32(FRAME - 64),
+			.plain_len = le32(UINT32_C(1) << SHIFT),
+		};
 
-		for (; at < count && all[at].chunk / PER_PACK == pack; at++) {
-			entries[n++] = (struct repo_entry){
-				.name = all[at].name,
-				.offset = le32(160 + (uint32_t)(all[at].chunk % PER_PACK) * FRAME),
-				.frame_len = le32(FRAME - 64),
-				.plain_len = le32(UINT32_C(1) << SHIFT),
-			};
-		}
-		pack_hash(pack, hash);
-		bench_ok("pack", repo_index_builder_pack(b, hash, REPO_PACK_SIZE, entries, n, &e), &e);
+		chunk_name(s, chunk, &entry.name);
+		bench_ok("entry", repo_index_writer_add(w, &entry), NULL);
+		if (repo_index_writer_entries(w) == REPO_INDEX_FILE_ENTRIES || i + 1 == s->chunks)
+			bench_ok("index file", repo_index_writer_put(w, &tables, r->store, hash, &e), &e);
 	}
-	free(all);
-	bench_ok("index file", repo_index_builder_put(b, r->store, hash, &e), &e);
-	repo_index_builder_free(b);
-	free(entries);
+	repo_index_writer_free(w);
+	free(packs);
 }
 
 struct pages {
@@ -252,7 +237,7 @@ static void make_image(struct scale *s, struct pages *p, uint64_t number)
 	manifest_free(m);
 }
 
-static void make(struct scale *s, const char *dir)
+static void make(struct scale *s)
 {
 	const struct repo_format format = { .id = "repo-scale-00001", .chunk_shift = SHIFT, .created_ns = T0_NS };
 	uint8_t hash[REPO_NAME_HASH];
@@ -260,11 +245,9 @@ static void make(struct scale *s, const char *dir)
 	struct pages p = { 0 };
 	struct err e = { 0 };
 
-	(void)dir;
 	bench_ok("repo_init", repo_init(&s->store, &format, &e), &e);
 	bench_ok("repo_open", repo_open(&s->store, &r, &e), &e);
-	for (uint64_t at = 0; at < s->chunks; at += FILE_ENTRIES)
-		make_index(s, r, at, MIN(FILE_ENTRIES, s->chunks - at));
+	make_index(s, r);
 	p.repo = r;
 	bench_ok("builder", repo_index_builder_new(format.id, NULL, &p.index, &e), &e);
 	bench_ok("pack_new", pack_new(format.id, NULL, &p.pack, &e), &e);
@@ -407,7 +390,7 @@ int main(int argc, char **argv)
 	s.packs = (s.chunks + PER_PACK - 1) / PER_PACK;
 	bench_ok(argv[2], store_dir_open(argv[2], true, &s.below, &e), &e);
 	if (!strcmp(argv[1], "make")) {
-		make(&s, argv[2]);
+		make(&s);
 	} else {
 		work(&s, argv[1], argc > 3 ? strtoull(argv[3], NULL, 0) : 0);
 	}

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* make-repo-seeds [DIR] - the seeds of the targets pack and repo-index. README.md says how to run it. */
+/* make-repo-seeds [DIR] - the seeds of the targets pack, repo-index and sealed-head. README.md says how to run it. */
 #include <string.h>
 
 #include "lib/base/io.h"
 #include "lib/image/codec.h"
 #include "lib/image/tree.h"
+#include "lib/repo/sealed_head.h"
 #include "tests/unit/repo-index-fixture.h"
 
 static void save(const char *dir, const char *name, uint8_t how, struct store *s,
@@ -79,6 +80,30 @@ static void save_index(const char *dir, const char *name, uint32_t entries, uint
 	save(dir, name, how, s, fixture_index_name(hash, object));
 }
 
+/* @n slots, the first one a passphrase's. */
+static void save_sealed_head(const char *dir, const char *name, size_t n, uint8_t how)
+{
+	_cleanup_(secret_freep) struct secret *passphrase = secret_new(1, NULL);
+	_cleanup_(key_pair_freep) struct key_pair *k = key_pair_generate(NULL);
+	struct sealed_reader_key keys[SEALED_SLOTS_MAX] = { 0 };
+	_cleanup_(sealed_head_freep) struct sealed_head *h = NULL;
+	_cleanup_file_ FILE *f = NULL;
+	char path[512];
+
+	assert_true(passphrase && k);
+	keys[0] = (struct sealed_reader_key){ .passphrase = passphrase,
+					      .operations = KEY_WRAP_OPERATIONS_MIN,
+					      .memory = KEY_WRAP_MEMORY_MIN };
+	for (size_t i = 1; i < n; i++)
+		memcpy(keys[i].public, k->public, KEY_SIZE);
+	assert_int_equal(sealed_head_new(keys, n, SEALED_SHIFT, &h, NULL), 0);
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	f = fopen(path, "we");
+	assert_non_null(f);
+	assert_int_equal(fputc(how, f), how);
+	assert_int_equal(fwrite(h->bytes, 1, h->len, f), h->len);
+}
+
 int main(int argc, char **argv)
 {
 	_cleanup_(crypt_freep) struct crypt *crypt = NULL;
@@ -92,5 +117,8 @@ int main(int argc, char **argv)
 	save_index(dir, "repo-index/one-block", 20, 3);
 	save_index(dir, "repo-index/blocks", 100, 3);
 	save_index(dir, "repo-index/blocks-as-they-are", 100, 0);
+	save_sealed_head(dir, "sealed-head/one-slot", 1, 1);
+	save_sealed_head(dir, "sealed-head/three-slots", 3, 1);
+	save_sealed_head(dir, "sealed-head/as-it-is", 2, 0);
 	return 0;
 }

@@ -141,7 +141,12 @@ class Image:
         need(m['image_id'] == self.id.hex() and m['chunk_size'] == 1 << self.shift and
              m['disk']['size'] == self.disk_size and m['created_ns'] == self.created,
              'MANIFEST: does not agree with HEADER')
-        self.regions, end = m['regions'], 0
+        self.read_regions()
+        need(len(self.regions) == self.region_count, 'MANIFEST: the regions are not the disk')
+
+    def read_regions(self):
+        """§2: their order, their trees' depths."""
+        self.regions, end = self.manifest['regions'], 0
         for r in self.regions:
             need(r['start'] == end and r['length'] > 0, 'MANIFEST: regions overlap or leave a gap')
             end += r['length']
@@ -149,8 +154,7 @@ class Image:
             while FANOUT ** depth < chunks:
                 depth += 1
             need(r['depth'] == depth, 'MANIFEST: wrong depth')
-        need(len(self.regions) == self.region_count and end == self.disk_size,
-             'MANIFEST: the regions are not the disk')
+        need(end == self.disk_size, 'MANIFEST: the regions are not the disk')
 
     # ---- §5, step 3 --------------------------------------------------------------------------
 
@@ -164,7 +168,9 @@ class Image:
         at = self.chunks.get(its_id)
         need(at, f'chunk {its_id.hex()} is nowhere')
         need(at.plain_len == plain_len, f'chunk {its_id.hex()}: wrong length')
-        frame = self.bytes_at(at.offset, at.frame_len, 'chunk')
+        return self.chunk_of(self.bytes_at(at.offset, at.frame_len, 'chunk'), its_id, plain_len)
+
+    def chunk_of(self, frame, its_id, plain_len):
         # one zstd frame that states its size and has a checksum (RFC 8878, 3.1.1.1.1)
         need(frame[:4] == ZSTD_MAGIC and frame[4] & 0x04 and frame[4] & 0xe0 and not frame[4] & 3,
              f'chunk {its_id.hex()}: not such a frame')
@@ -172,12 +178,17 @@ class Image:
         need(plain is not None and chunk_id(plain) == its_id, f'chunk {its_id.hex()} is damaged')
         return plain
 
-    def page(self, page_id, level, count):
-        """The entries of a page: (state, id or None)."""
+    def page_body(self, page_id):
         at = self.pages.get(page_id)
         need(at, f'page {page_id.hex()} is nowhere')
         body = self.record(PAGE, at.offset, at.frame_len)
-        need(chunk_id(body) == page_id and len(body) == at.plain_len, 'PAGE: damaged')
+        need(len(body) == at.plain_len, 'PAGE: wrong length')
+        return body
+
+    def page(self, page_id, level, count):
+        """The entries of a page: (state, id or None)."""
+        body = self.page_body(page_id)
+        need(chunk_id(body) == page_id, 'PAGE: damaged')
         found_level, found_count = struct.unpack('<B3xI', body[:8])
         need(found_level == level and found_count == count, 'PAGE: not the one of this place')
         states, ids = body[8:8 + count], body[8 + count:]

@@ -43,7 +43,7 @@ read -r same data < <(jq -r '"\(.same) \(.data)"' "$scratch/compared.counts")
 (($(stat -c %s "$scratch/compared.delta") < $(stat -c %s "$scratch/now.zst") / 2)) || fail "all was sent again"
 [[ $(increment_manifest compared .parent) == "$(manifest "$scratch/parent.zst" .image_id)" ]] || fail "no parent"
 [[ $(increment_manifest compared .increment) == compared ]] || fail "not told"
-[[ $(increment_manifest compared .track) == 1:* ]] || fail "no token for the next one"
+[[ $(increment_manifest compared .track) == 2:* ]] || fail "no token for the next one"
 [[ $(increment_manifest compared .capture.same_chunks) == "$same" ]] || fail "same_chunks"
 
 # nothing that reads images takes a delta stream for one

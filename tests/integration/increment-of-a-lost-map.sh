@@ -22,7 +22,7 @@ mkfs.ext4 -q -F -E nodiscard "${loop}p1"
 mkfs.ext4 -q -F -E nodiscard "${loop}p2"
 agent_start
 whole parent "$loop"
-[[ $(manifest "$scratch/parent.zst" .track) == 1:* ]] || skip "this kernel cannot track"
+[[ $(manifest "$scratch/parent.zst" .track) == 2:* ]] || skip "this kernel cannot track"
 [[ $(manifest "$scratch/parent.zst" '.regions[1].content') == used ]] || fail "the map is not known"
 
 wipefs -qa "${loop}p1"

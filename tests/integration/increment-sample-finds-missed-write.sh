@@ -19,7 +19,7 @@ loop_make "$scratch/raw"
 disk=$loop
 agent_start
 whole parent "$disk"
-[[ $(manifest "$scratch/parent.zst" .track) == 1:* ]] || skip "this kernel cannot track"
+[[ $(manifest "$scratch/parent.zst" .track) == 2:* ]] || skip "this kernel cannot track"
 behind() { head -c "$2" /dev/urandom | dd of="$scratch/raw" bs=4096 seek="$1" conv=nocreat,notrunc status=none; }
 missed() {
 	expect_fail 1 "failed: " tool parent capture "$@"

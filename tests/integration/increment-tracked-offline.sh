@@ -30,7 +30,7 @@ agent_start
 whole parent "$disk"
 whole part "${disk}p1"
 [[ $(manifest "$scratch/parent.zst" .increment) == full ]] || fail "not told"
-[[ $(manifest "$scratch/parent.zst" .track) == 1:* ]] || skip "this kernel cannot track"
+[[ $(manifest "$scratch/parent.zst" .track) == 2:* ]] || skip "this kernel cannot track"
 
 increment idle "$disk" parent tracked
 (($(increment_told idle .read) <= 64 << 18)) || fail "much was read of a disk that nobody wrote to"
@@ -75,20 +75,24 @@ e2fsck -fn "$scratch/partition.raw" >&2 || fail "e2fsck"
 
 # what speaks against it: each is compared instead
 track=$(manifest "$scratch/parent.zst" .track)
-IFS=: read -r v boot id era shift size offset <<<"$track"
+IFS=: read -r v boot id era nonce shift size offset <<<"$track"
 declare -A bad=(
-	["the machine was started"]=$v:00${boot:2}:$id:$era:$shift:$size:$offset
-	["tracking began anew"]=$v:$boot:${id:0:30}zz:$era:$shift:$size:$offset
-	["cannot be"]=$v:$boot:$id:4000000000:$shift:$size:$offset
-	["another place"]=$v:$boot:$id:$era:$shift:$size:$((offset + 512))
-	["does not understand"]=2:$boot:$id:$era:$shift:$size:$offset
+	["the machine was started"]=$v:00${boot:2}:$id:$era:$nonce:$shift:$size:$offset
+	["tracking began anew"]=$v:$boot:${id:0:30}zz:$era:$nonce:$shift:$size:$offset
+	["cannot be"]=$v:$boot:$id:4000000000000:$nonce:$shift:$size:$offset
+	["another place"]=$v:$boot:$id:$era:$nonce:$shift:$size:$((offset + 512))
+	["does not understand"]=1:$boot:$id:$era:$shift:$size:$offset
+	["gone back in time"]=$v:$boot:$id:4000000000:$nonce:$shift:$size:$offset
+	["or the parent is older"]=$v:$boot:$id:$era:${nonce:2}00:$shift:$size:$offset
 )
 for why in "${!bad[@]}"; do
 	increment bad "$disk" parent compared --track "${bad[$why]}"
 	[[ $(increment_told bad .reason) == *"$why"* ]] || fail "$(increment_told bad .reason), not $why"
 done
-for token in "" : "1:" "$v:$boot:$id:" "$v:$boot:$id:0:$shift:$size:$offset" "$v:$boot:$id:-1:$shift:$size:$offset" \
-	"$track:" "$v:$boot:$id: $era:$shift:$size:$offset" "$(printf 'x%.0s' {1..3000})"; do
+for token in "" : "1:" "$v:$boot:$id:" "$v:$boot:$id:0:$nonce:$shift:$size:$offset" \
+	"$v:$boot:$id:-1:$nonce:$shift:$size:$offset" "$track:" "$v:$boot:$id: $era:$nonce:$shift:$size:$offset" \
+	"$v:$boot:$id:$era" "$v:$boot:$id:$era:" "$v:$boot:$id:$era:${nonce:1}:$shift:$size:$offset" \
+	"$v:$boot:$id:$era:${nonce^^}a:$shift:$size:$offset" "$(printf 'x%.0s' {1..3000})"; do
 	increment bad "$disk" parent compared --track "$token"
 done
 

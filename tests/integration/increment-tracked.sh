@@ -27,7 +27,7 @@ sums "$scratch/mnt/static" >"$scratch/static.sums"
 
 agent_start
 whole parent "$disk" --strategy precopy
-[[ $(manifest "$scratch/parent.zst" .track) == 1:* ]] || fail "no token: $(manifest "$scratch/parent.zst" .track)"
+[[ $(manifest "$scratch/parent.zst" .track) == 2:* ]] || fail "no token: $(manifest "$scratch/parent.zst" .track)"
 
 # changed while nobody captures, and by then no agent runs
 rm -r "$scratch/mnt/gone"

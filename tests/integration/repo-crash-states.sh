@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# The machine of the repository crashes, at any moment of captures, imports, forget and prune, some of them killed in the middle:
+# The machine of the repository crashes, at any moment of captures, imports, forget, prune and repair, some of them killed in the middle:
 # whatever was not flushed by then is lost, all of it, or any part of it. Nothing that was committed is lost, nothing half-done is
 # seen, what is forgotten stays so, and the next capture works. tests/lib/crash-states.py says how. AMBRO_CRASH_STATES says how many
 # states are tried (0: all, some minutes).
@@ -12,6 +12,7 @@ require python3 jq
 # LeakSanitizer cannot work in what is traced
 export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0
 states=${AMBRO_CRASH_STATES:-250}
+seed=$RANDOM
 
 mark() {
 	local IFS=$'\t'
@@ -109,6 +110,8 @@ story() {
 	mark end e1 "$(ambroctl list --json | jq -r '.[] | select(.disk == "e").hash')"
 	forgotten "$other"
 	logged prune --grace 0 --repack-dead 5 &>/dev/null
+	killed -k unlink:repo/index/ repo repair
+	logged repo repair &>/dev/null
 	sleep 1
 	put a4 capture "$scratch/a4" --host h --disk a
 }
@@ -117,7 +120,7 @@ story() {
 crashed() {
 	rm -rf "$scratch/states"
 	python3 "$top/tests/lib/crash-states.py" "$log" "$scratch/$mode/keep" "$scratch/$mode/root" "$scratch/states" "$O/ambroctl" \
-		"$scratch/golden.img" "$(hash_of "$scratch/golden")" "$@" >"$scratch/crashed" 2>&1
+		"$scratch/golden.img" "$(hash_of "$scratch/golden")" --seed "$seed" "$@" >"$scratch/crashed" 2>&1
 }
 
 for f in a1 golden; do
@@ -152,6 +155,6 @@ done
 # would it be noticed? As if the flushes of folders, of files, those by who found what another one had made, had not been made.
 mode=all log=$scratch/all.log
 for without in folders files found; do
-	! crashed --ignore "$without" --states 60 --random 0 --first || fail "without flushes of $without: $(cat "$scratch/crashed")"
+	! crashed --ignore "$without" --random 0 --first || fail "without flushes of $without: $(cat "$scratch/crashed")"
 	say "without flushes of $without: $(head -n 2 "$scratch/crashed")"
 done

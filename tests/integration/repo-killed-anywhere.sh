@@ -6,7 +6,7 @@
 #
 # The steps are those of lib/repo/store_dir.c. All that others can see are tried (a folder, a name that comes or goes), and one in eight
 # of the others: a process that is killed before a write or a flush leaves what one leaves that is killed before the next name.
-# AMBRO_ALL_STEPS=1 tries all (some minutes).
+# The default takes a minute or two; AMBRO_ALL_STEPS=1 tries all steps.
 # AMBRO_ONLY='prune*' does only those of the commands below.
 . "$(dirname "$0")/../lib/functions.sh"
 . "$(dirname "$0")/../lib/repo.sh"
@@ -17,6 +17,8 @@ umask 077
 every=8 thin=1
 [[ ${AMBRO_ALL_STEPS:-} != 1 ]] || every=1
 export AMBRO_REPOSITORY=$scratch/repo
+# it is put back again and again, which a client would take for a rollback
+export AMBRO_STATE_DIR=
 declare -A hash_of_image=() # by the name of its object
 
 # ---- images --------------------------------------------------------------------------------------
@@ -28,7 +30,7 @@ raw() {
 	tool mkimage --chunk-shift 16 "$scratch/$1" "$scratch/$1.ambro"
 }
 import() { ambroctl import -q --host h --disk "$1" "$scratch/$1.ambro"; }
-listed() { ambroctl list --json "$@" | jq -r '.[] | .hash + " " + .disk'; }
+listed() { ambroctl list --json | jq -r '.[] | .hash + " " + .disk'; }
 # known: each image that is listed now, and was not before, is one of $scratch/DISK.
 known() {
 	local hash disk
@@ -81,6 +83,7 @@ stopped() {
 	esac
 	settle
 }
+# shellcheck disable=SC2317 # round() and stopped() call it
 settle() { :; }
 between() { :; }
 pristine() {
@@ -242,7 +245,10 @@ between() {
 	import c || fail "$1: what was forgotten cannot be stored again"
 }
 new=c
+# (many deletions, so one in two of them)
+[[ ${AMBRO_ALL_STEPS:-} == 1 ]] || thin=2
 anywhere "prune" ambroctl prune --grace 0
+thin=1
 anywhere_bytes=$(repo_bytes)
 ambroctl prune --grace 0 >/dev/null
 whole "prune, at last" 1
@@ -278,6 +284,7 @@ removed() {
 look=removed
 again_refused() { grep -q "no key slot" "$scratch/err.log"; }
 anywhere "key remove" ambroctl key remove "$slot"
+# shellcheck disable=SC2317 # round() and stopped() call it
 again_refused() { false; }
 
 echo old >"$scratch/old"
@@ -308,6 +315,8 @@ look=whole
 rm -rf "$AMBRO_REPOSITORY"
 cp -a "$scratch/other-encrypted" "$AMBRO_REPOSITORY"
 pruned_make "$scratch/other-encrypted"
+# (the steps are the same, so one in three)
+[[ ${AMBRO_ALL_STEPS:-} == 1 ]] || thin=3
 new=f
 raw f d
 anywhere "import, encrypted" import f

@@ -103,6 +103,7 @@ jq -e --arg image "$first" '.AMBRO_CAPTURE == "test" and .AMBRO_IMAGE == $image 
 	(.AMBRO_READ_BYTES | tonumber) > 1000000 and ._SYSTEMD_UNIT == "ambro-capture@test.service"' "$scratch/entry" >/dev/null ||
 	fail "the journal's entry: $(<"$scratch/entry")"
 [[ $(metric test exit_code) == 0 ]] || fail "metrics: $(cat "$machine/var/lib/ambro/metrics/test.prom")"
+[[ $(find "$machine/var/lib/ambro/state" -type f -path '*/image/*') ]] || fail "nothing is kept of the last image"
 (($(metric test last_success_timestamp_seconds) > EPOCHSECONDS - 120)) || fail "last success?"
 (($(metric test new_bytes) > 1000000)) || fail "new bytes?"
 inside_as 65534 65534 cat /var/lib/ambro/metrics/test.prom >/dev/null || fail "a collector cannot read the metrics"

@@ -23,7 +23,7 @@ tracker remove "$loop"
 [[ ! -e $pins ]] || fail "still there: $(ls "$pins")"
 tracker remove "$loop"
 
-for missing in control link-bio-queue link-rq-complete eras report; do
+for missing in control link-bio-queue link-rq-complete eras stamps report; do
 	[[ $(tracker open "$loop") == new ]] || fail "there was a pin"
 	put 1
 	rm "$pins/$missing"
@@ -33,6 +33,28 @@ for missing in control link-bio-queue link-rq-complete eras report; do
 	[[ $(tracker scan "$loop" 1) ]] || fail "not tracked after being made anew without $missing"
 	tracker remove "$loop"
 done
+
+# a stamp is of one era, known to whoever comes, and to no tracker that comes after, until 4096 others were made
+tracker open "$loop" >/dev/null
+stamp=$(tracker stamp "$loop" 7 1)
+[[ $(tracker stamped "$loop" 7 "$stamp") == known ]] || fail "its stamp is not known"
+[[ $(tracker stamped "$loop" 8 "$stamp") == unknown ]] || fail "the stamp of another era"
+other=$(tracker stamp "$loop" 7 1)
+[[ $other != "$stamp" ]] || fail "two stamps are alike"
+[[ $(tracker stamped "$loop" 7 "$stamp")$(tracker stamped "$loop" 7 "$other") == knownknown ]] || fail "one was lost"
+[[ $(tracker stamped "$loop" 0 00000000000000000000000000000000) == unknown ]] || fail "an empty place is a stamp"
+tracker save "$loop" "$scratch/memory"
+late=$(tracker stamp "$loop" 9 1)
+tracker load "$loop" "$scratch/memory"
+[[ $(tracker stamped "$loop" 7 "$other") == known ]] || fail "the memory was not taken back"
+[[ $(tracker stamped "$loop" 9 "$late") == unknown ]] || fail "a stamp of a time that was taken back"
+[[ $(tracker stamp "$loop" 9 1) != "$late" ]] || fail "the same stamp again"
+tracker stamp "$loop" 5 4094 >/dev/null
+[[ $(tracker stamped "$loop" 7 "$stamp")$(tracker stamped "$loop" 7 "$other") == unknownknown ]] ||
+	fail "not the oldest one was forgotten"
+tracker remove "$loop"
+[[ $(tracker stamped "$loop" 7 "$other") == unknown ]] || fail "the stamp of another tracker"
+tracker remove "$loop"
 
 # many at once: one makes it, the others take it up
 for _ in 1 2 3 4 5 6; do

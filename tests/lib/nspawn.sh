@@ -35,8 +35,12 @@ _machine_gone() {
 	umount -R "$machine" 2>/dev/null || umount -l "$machine"
 	# shellcheck disable=SC2016 # for the inner shell
 	unshare -m --propagation private bash -c '
-		mount -t cgroup2 cgroup2 /sys/fs/cgroup && find "/sys/fs/cgroup/$1" -depth -type d -exec rmdir {} \;' \
-		bash "$_machine_name" 2>/dev/null
+		mount -t cgroup2 cgroup2 /sys/fs/cgroup || exit
+		for i in {1..50}; do # those that were killed need a moment
+			find "/sys/fs/cgroup/$1" -depth -type d -exec rmdir {} \;
+			[[ -e /sys/fs/cgroup/$1 ]] || exit 0
+			sleep 0.1
+		done' bash "$_machine_name" 2>/dev/null
 }
 
 # machine_boot: and wait until it is up. Control groups are the unified ones, whatever this machine has.

@@ -175,8 +175,8 @@ static void run(char **command)
 static bool peek(pid_t tid, uint64_t at, char *ret, size_t size)
 {
 	struct iovec here = { ret, size - 1 };
-	struct iovec there = { (void *)(uintptr_t)at,
-			       size - 1 }; /* NOLINT(performance-no-int-to-ptr) */
+	/* NOLINTNEXTLINE(performance-no-int-to-ptr): it is no pointer of ours */
+	struct iovec there = { (void *)(uintptr_t)at, size - 1 };
 	ssize_t n;
 
 	/* not over the end of a page that may be the last */
@@ -358,9 +358,10 @@ static void step_begin(struct task *t, const struct ptrace_syscall_info *info)
 	bool ours = false;
 
 	for (size_t i = 0; i < ARRAY_SIZE(watched) && !ours; i++) {
-		if (watched[i].number == info->seccomp.nr)
+		if (watched[i].number == info->seccomp.nr) {
 			ours = deed_of(t->tid, &watched[i], (const uint64_t *)info->seccomp.args,
 				       &d, t->file);
+		}
 	}
 	if (!ours) {
 		ptrace(PTRACE_CONT, t->tid, 0, 0);

@@ -11,7 +11,7 @@
 . "$top/tests/lib/repo.sh"
 
 disk=${disks[0]} dir=$scratch/dir
-export AMBRO_REPOSITORY=$scratch/store/repo
+export AMBRO_REPOSITORY=$scratch/store/repo AMBRO_STATE_DIR=$scratch/store/state
 
 # writes NAME: acknowledged files until some are there; what is noted outlives a power cut.
 writes() {
@@ -29,6 +29,8 @@ increment_is() {
 	took "a capture" taken "$disk" --host guest --disk source --strategy precopy
 	say "boot $VM_BOOT, $taken: $(jq -c '[.increment, .read, .new_chunks, .known_chunks]' "$scratch/taken.json")"
 	check_equal "an increment" "$1" "$(taken_says .increment)"
+	ambroctl show "$taken" >"$scratch/shown"
+	[[ $1 != compared ]] || finds "the machine was started since" <"$scratch/shown" || fail "why? $(cat "$scratch/shown")"
 	names >"$state/names"
 }
 
