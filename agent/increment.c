@@ -123,8 +123,7 @@ static void token_make(const struct snapshot *s, const struct stamp *stamp, char
 {
 	char boot[33], id[33], nonce[2 * TRACKER_STAMP_SIZE + 1];
 
-	snprintf(ret, TOKEN_MAX,
-		 TOKEN_VERSION ":%s:%s:%" PRIu32 ":%s:%u:%" PRIu64 ":%" PRIu64,
+	snprintf(ret, TOKEN_MAX, TOKEN_VERSION ":%s:%s:%" PRIu32 ":%s:%u:%" PRIu64 ":%" PRIu64,
 		 hex_encode(tracker_boot_id(s->tracker), 16, boot),
 		 hex_encode(tracker_id(s->tracker), 16, id), stamp->era,
 		 hex_encode(stamp->nonce, sizeof(stamp->nonce), nonce), TRACKER_GRANULE_SHIFT,

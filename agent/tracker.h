@@ -44,7 +44,7 @@
 #include "lib/base/err.h"
 #include "lib/base/extent.h"
 
-#define TRACKER_GRANULE_SHIFT 18 /* 256 KiB: 16 MiB of map per TiB */
+#define TRACKER_GRANULE_SHIFT 18   /* 256 KiB: 16 MiB of map per TiB */
 #define TRACKER_STAMPS	      4096 /* the latest so many are known */
 #define TRACKER_STAMP_SIZE    16
 

@@ -9,13 +9,12 @@
  * Two may make one at the same time: each has a place of its own. Who looks meanwhile finds a torn one, which is none.
  * Who dies before it is whole has told it to nobody.
  */
-#include "agent/tracker.h"
-
 #include <errno.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
 
+#include "agent/tracker.h"
 #include "agent/tracker_state.h"
 #include "lib/image/digest.h"
 

@@ -110,7 +110,7 @@ static int listing_open_one(struct repo_index *x, const struct listing *l, struc
 {
 	int r = repo_index_file_open(&x->source, it->hash, it->size, &it->file, e);
 
-	if (r < 0)
+	if (r < 0 || !it->file)
 		return r;
 	return listing_share(l, it->file) < 0 ? err_oom(e) : 0;
 }

@@ -107,9 +107,11 @@ static inline struct repo_image *bench_ingest(struct repo *r, struct bench_strea
 					      const struct repo_image *parent,
 					      struct ingest_result *ret)
 {
-	struct ingest_settings in = {
-		.repo = r, .host = s->host, .disk = "vda", .parent = parent, .grace_ns = REPO_GRACE_NS
-	};
+	struct ingest_settings in = { .repo = r,
+				      .host = s->host,
+				      .disk = "vda",
+				      .parent = parent,
+				      .grace_ns = REPO_GRACE_NS };
 	struct repo_image *image = NULL;
 	struct err e = { 0 };
 	pthread_t writer;

@@ -83,9 +83,13 @@ static void said(struct counting *k, struct repo *r, const char *what)
 static struct repo_image *captured(struct counting *k, struct chunks *c, uint64_t chunks,
 				   uint64_t seed, const char *what)
 {
-	struct bench_stream s = { .host = "h", .chunks = chunks, .chunk_size = c->size,
-				  .time_ns = T0_NS + seed * HOUR_NS, .step = 100,
-				  .chunk = chunk_make, .ctx = c };
+	struct bench_stream s = { .host = "h",
+				  .chunks = chunks,
+				  .chunk_size = c->size,
+				  .time_ns = T0_NS + seed * HOUR_NS,
+				  .step = 100,
+				  .chunk = chunk_make,
+				  .ctx = c };
 	struct repo *r = opened(k);
 	struct repo_images list = { 0 };
 	struct repo_image *image;
@@ -137,7 +141,8 @@ static void forgot(struct counting *k, const struct repo_image *image)
 
 	bench_ok("images", repo_images_load(r, false, &list, &e), &e);
 	bench_ok("forget",
-		 gc_forget(r, (const uint8_t(*)[REPO_NAME_HASH])image->hash, 1, T0_NS + 24 * HOUR_NS, &e),
+		 gc_forget(r, (const uint8_t(*)[REPO_NAME_HASH])image->hash, 1,
+			   T0_NS + 24 * HOUR_NS, &e),
 		 &e);
 	repo_images_done(&list);
 	said(k, r, "`forget` one image");
@@ -178,7 +183,9 @@ int main(int argc, char **argv)
 {
 	const uint64_t chunks = argc > 1 ? strtoull(argv[1], NULL, 0) : 4096;
 	const unsigned int shift = argc > 2 ? (unsigned int)atoi(argv[2]) : 18;
-	struct repo_format format = { .id = "repo-counts-0001", .chunk_shift = shift, .created_ns = 1 };
+	struct repo_format format = { .id = "repo-counts-0001",
+				      .chunk_shift = shift,
+				      .created_ns = 1 };
 	struct chunks c = { .size = UINT64_C(1) << shift };
 	struct repo_image *first, *second, *third;
 	struct counting k = { 0 };
@@ -191,7 +198,8 @@ int main(int argc, char **argv)
 	bench_ok("codec", codec_new(CODEC_LEVEL_DEFAULT, &c.codec), NULL);
 	c.plain = malloc(c.size);
 	c.frame = malloc(codec_bound(c.size));
-	printf("A disk of %" PRIu64 " MiB, chunks of %" PRIu64 " KiB; every hundredth one is new in an increment\n\n",
+	printf("A disk of %" PRIu64 " MiB, chunks of %" PRIu64
+	       " KiB; every hundredth one is new in an increment\n\n",
 	       chunks * c.size >> 20, c.size >> 10);
 	puts("| | puts | gets | sizes | lists | deletions | put, MiB | got, MiB |\n|---|--:|--:|--:|--:|--:|--:|--:|");
 	first = captured(&k, &c, chunks, 1, "`capture`, the first");

@@ -28,11 +28,11 @@
 #include "lib/repo/store.h"
 #include "tests/bench/repo-bench.h"
 
-#define SHIFT	     20
-#define CHUNKS	     (UINT64_C(1) << (40 - SHIFT)) /* of an image */
-#define PER_PACK     UINT64_C(160)		   /* chunks: 0.4 MiB each, 64 MiB together */
-#define FRAME	     (400u << 10)
-#define T0_NS	     (UINT64_C(1700000000) * 1000000000)
+#define SHIFT	 20
+#define CHUNKS	 (UINT64_C(1) << (40 - SHIFT)) /* of an image */
+#define PER_PACK UINT64_C(160)		       /* chunks: 0.4 MiB each, 64 MiB together */
+#define FRAME	 (400u << 10)
+#define T0_NS	 (UINT64_C(1700000000) * 1000000000)
 
 /* ---- names, as if they were hashes: by a formula --------------------------------------------------- */
 
@@ -165,7 +165,8 @@ static void make_index(struct scale *s, struct repo *r)
 		chunk_name(s, chunk, &entry.name);
 		bench_ok("entry", repo_index_writer_add(w, &entry), NULL);
 		if (repo_index_writer_entries(w) == REPO_INDEX_FILE_ENTRIES || i + 1 == s->chunks)
-			bench_ok("index file", repo_index_writer_put(w, &tables, r->store, hash, &e), &e);
+			bench_ok("index file",
+				 repo_index_writer_put(w, &tables, r->store, hash, &e), &e);
 	}
 	repo_index_writer_free(w);
 	free(packs);
@@ -239,7 +240,9 @@ static void make_image(struct scale *s, struct pages *p, uint64_t number)
 
 static void make(struct scale *s)
 {
-	const struct repo_format format = { .id = "repo-scale-00001", .chunk_shift = SHIFT, .created_ns = T0_NS };
+	const struct repo_format format = { .id = "repo-scale-00001",
+					    .chunk_shift = SHIFT,
+					    .created_ns = T0_NS };
 	uint8_t hash[REPO_NAME_HASH];
 	struct repo *r = NULL;
 	struct pages p = { 0 };
@@ -283,7 +286,8 @@ static void stream_frame(struct stream_chunks *c)
 }
 
 /* Every hundredth one is new. */
-static size_t stream_chunk(void *ctx, uint64_t index, struct chunk_id *ret_id, const void **ret_frame)
+static size_t stream_chunk(void *ctx, uint64_t index, struct chunk_id *ret_id,
+			   const void **ret_frame)
 {
 	struct stream_chunks *c = ctx;
 	uint64_t x = bench_mix(c->seed << 32 ^ index);
@@ -298,9 +302,13 @@ static size_t stream_chunk(void *ctx, uint64_t index, struct chunk_id *ret_id, c
 static void ingest(struct scale *s, struct repo *r, uint64_t seed, bool whole)
 {
 	struct stream_chunks c = { .scale = s, .image = seed % s->tib, .seed = (uint64_t)getpid() };
-	struct bench_stream stream = { .host = "h", .chunks = CHUNKS, .chunk_size = UINT64_C(1) << SHIFT,
-				       .time_ns = io_realtime_ns(), .step = 100,
-				       .chunk = stream_chunk, .ctx = &c };
+	struct bench_stream stream = { .host = "h",
+				       .chunks = CHUNKS,
+				       .chunk_size = UINT64_C(1) << SHIFT,
+				       .time_ns = io_realtime_ns(),
+				       .step = 100,
+				       .chunk = stream_chunk,
+				       .ctx = &c };
 	struct repo_images list = { 0 };
 	const struct repo_image *parent = NULL;
 	struct ingest_result n;
@@ -315,8 +323,9 @@ static void ingest(struct scale *s, struct repo *r, uint64_t seed, bool whole)
 			parent = list.items[i];
 	}
 	repo_image_free(bench_ingest(r, &stream, whole ? NULL : parent, &n));
-	printf("%" PRIu64 " chunks in the stream, %" PRIu64 " new, %" PRIu64 " known, %.1f MiB put; ", n.chunks,
-	       n.new_chunks, n.known_chunks, (double)n.new_bytes / (1 << 20));
+	printf("%" PRIu64 " chunks in the stream, %" PRIu64 " new, %" PRIu64
+	       " known, %.1f MiB put; ",
+	       n.chunks, n.new_chunks, n.known_chunks, (double)n.new_bytes / (1 << 20));
 	repo_images_done(&list);
 	free(c.frame);
 }
@@ -329,7 +338,8 @@ static void prune(struct repo *r)
 	struct err e = { 0 };
 
 	bench_ok("prune", gc_prune(r, &g, &n, &e), &e);
-	printf("%" PRIu64 " images, %" PRIu64 " packs, %" PRIu64 " marked; ", n.images, n.packs, n.packs_marked);
+	printf("%" PRIu64 " images, %" PRIu64 " packs, %" PRIu64 " marked; ", n.images, n.packs,
+	       n.packs_marked);
 }
 
 static void list(struct repo *r)
@@ -357,7 +367,8 @@ static void work(struct scale *s, const char *what, uint64_t seed)
 		return;
 	}
 	bench_ok("index", repo_load_index(r, &e), &e);
-	printf("%" PRIu64 " entries, %zu files; ", repo_index_entries(r->index), repo_index_files(r->index));
+	printf("%" PRIu64 " entries, %zu files; ", repo_index_entries(r->index),
+	       repo_index_files(r->index));
 	if (strcmp(what, "open") != 0)
 		ingest(s, r, seed, !strcmp(what, "known"));
 }

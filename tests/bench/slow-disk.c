@@ -24,12 +24,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SEEK_NS	      UINT64_C(8000000)
-#define NS_PER_KIB    UINT64_C(6827)
-#define SKIP_MAX      (128 << 10)
-#define FILES_MAX     65536
+#define SEEK_NS	   UINT64_C(8000000)
+#define NS_PER_KIB UINT64_C(6827)
+#define SKIP_MAX   (128 << 10)
+#define FILES_MAX  65536
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards all of it; held while the disk is busy */
+static pthread_mutex_t lock =
+	PTHREAD_MUTEX_INITIALIZER; /* guards all of it; held while the disk is busy */
 static ino_t files[FILES_MAX];
 static uint64_t n_files, n_reads, n_seeks, n_bytes;
 static ino_t head_file;
@@ -82,7 +83,8 @@ static void wait_for_disk(const struct stat *st, off_t offset, size_t len)
 	}
 	head_file = st->st_ino;
 	head_at = offset + (off_t)len;
-	t = (struct timespec){ .tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000) };
+	t = (struct timespec){ .tv_sec = (time_t)(ns / 1000000000),
+			       .tv_nsec = (long)(ns % 1000000000) };
 	nanosleep(&t, NULL);
 	pthread_mutex_unlock(&lock);
 }
@@ -112,6 +114,7 @@ __attribute__((destructor)) static void report(void)
 
 	if (!f)
 		return;
-	fprintf(f, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", n_reads, n_seeks, n_files, n_bytes);
+	fprintf(f, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", n_reads, n_seeks, n_files,
+		n_bytes);
 	fclose(f);
 }

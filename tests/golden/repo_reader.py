@@ -144,6 +144,7 @@ class Secrets:
         need(its_id == self.repo.id, 'the secrets are not those of this repository')
         self.name_key = blake2b(self.write, b'AMBRNAME')
         self.index_key = blake2b(self.write, b'AMBRINDX')
+        self.note_key = blake2b(self.box_secret, b'AMBRNOTE')
 
     def session(self, sealed):
         key = self.sodium.box_open(sealed, self.box_public, self.box_secret)
@@ -356,7 +357,7 @@ class Repository:
         """A note under gc/: the time it tells."""
         body, at = Bytes(f'gc/{name}', self.get(f'gc/{name}')).record(GC, 0)
         if self.sealed:
-            plain = self.secrets.sodium.open(self.secrets.index_key, body,
+            plain = self.secrets.sodium.open(self.secrets.note_key, body,
                                              self.id + f'gc/{name}'.encode().ljust(80, b'\0'))
             need(plain is not None, f'gc/{name}: its seal is broken')
             body = plain

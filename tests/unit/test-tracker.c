@@ -158,8 +158,12 @@ static int memory_all(char **args, bool load)
 		open(args[0], load ? O_RDONLY | O_CLOEXEC : O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
 		     0600);
 	struct stat st;
-	int r = fd < 0 || stat(args[-1], &st) < 0 ? -errno : 0;
+	int r = 0;
 
+	if (fd < 0 || stat(args[-1], &st) < 0) {
+		perror(args[0]);
+		return 1;
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(names) && r >= 0; i++)
 		r = memory_pass(st.st_rdev, names[i], fd, load);
 	if (r < 0)
