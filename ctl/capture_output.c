@@ -8,9 +8,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "ctl/holder.h"
 #include "lib/base/cleanup.h"
-#include "lib/layout/sysblock.h"
 
 void capture_output_done(struct capture_output *o)
 {
@@ -73,25 +71,4 @@ int capture_output_open(const char *path, const char *source, bool force, struct
 		return r;
 	o->fd = o->file->fd;
 	return 0;
-}
-
-int capture_output_check_disk(const struct capture_output *o, const char *source, struct err *e)
-{
-	struct stat from, to;
-	dev_t device;
-
-	if (!o->file || stat(*source ? source : "/", &from) < 0 || fstat(o->fd, &to) < 0)
-		return 0;
-	if (!S_ISBLK(from.st_mode) && !S_ISDIR(from.st_mode))
-		return 0;
-	device = S_ISBLK(from.st_mode) ? from.st_rdev : sysblock_whole_or_self(from.st_dev);
-	/* one file system has one number, also where that is no device's; what a device's node lies on says nothing */
-	if (!holder_carries_fd(device, o->fd) &&
-	    (S_ISBLK(from.st_mode) || to.st_dev != from.st_dev))
-		return 0;
-	return err_set(
-		e, -EXDEV,
-		"the image would lie on the disk that is captured: write it to another disk, "
-		"or through a pipe to another machine, or name the strategy dm or kmod, whose "
-		"snapshot allows it");
 }

@@ -22,11 +22,5 @@ int capture_output_open_special(const char *path, struct capture_output *o, stru
 /* Anything else, and nothing if that was one; "-" is stdout. @source: what may not be replaced. */
 int capture_output_open(const char *path, const char *source, bool force, struct capture_output *o,
 			struct err *e);
-/*
- * The agent refuses an output on the disk that is captured, but sees only a pipe when it is encrypted on its way; so that is
- * looked at here. A device-mapper snapshot of the disk would allow it; which way the agent takes by itself is not known yet.
- * -EXDEV.
- */
-int capture_output_check_disk(const struct capture_output *o, const char *source, struct err *e);
 /* A file that was not published vanishes. */
 void capture_output_done(struct capture_output *o);

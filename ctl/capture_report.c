@@ -41,6 +41,10 @@ void capture_report_print(const char *name, const json_t *job, FILE *out)
 		fprintf(out, "  encrypted: %s\n",
 			render_size(client_number(job, "sealed_bytes"), x));
 	}
+	if (*client_text(job, "image") && *client_text(job, "increment_reason")) {
+		fprintf(out, "  %s\n",
+			render_safe(client_text(job, "increment_reason"), clean, sizeof(clean)));
+	}
 	if (client_number(job, "store_size")) {
 		fprintf(out, "  the COW store was filled to %s of %s\n",
 			render_size(client_number(job, "store_used"), x),

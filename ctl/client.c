@@ -285,6 +285,7 @@ int client_job(sd_bus *bus, const char *path, json_t **ret, struct err *e)
 		{ "StoreUsed", "store_used" },
 		{ "StoreSize", "store_size" },
 		{ "StrategyReason", "strategy_reason" },
+		{ "IncrementReason", "increment_reason" },
 		{ "Passes", "passes" },
 		{ "FreezeUsec", "freeze_us" },
 		{ "Hooks", "hooks" },

@@ -27,7 +27,7 @@ int client_read_json(sd_bus_message *m, json_t **ret);
 int client_properties(sd_bus *bus, const char *path, const char *interface, json_t **ret,
 		      struct err *e);
 /*
- * A job: job (its path), source, state, phase, strategy, total, done, read, written, dirty, bad, disk_size,
+ * A job: job (its path), source, state, phase, strategy, increment_reason, total, done, read, written, dirty, bad, disk_size,
  * rate, passes, freeze_us, error_code, error.
  */
 int client_job(sd_bus *bus, const char *path, json_t **ret, struct err *e);

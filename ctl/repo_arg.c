@@ -2,10 +2,14 @@
 #include "ctl/repo_arg.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "ctl/store_stop.h"
+#include "lib/base/cleanup.h"
 
 struct repo_arg arg_repo = { .keys = KEY_SOURCE_NONE };
 
@@ -15,6 +19,24 @@ int repo_arg_require(struct err *e)
 		return 0;
 	return err_set(e, -EINVAL,
 		       "which repository? give --repo DIRECTORY, or set AMBRO_REPOSITORY");
+}
+
+/* The store makes what is in the directory durable, but the directory's own name is its parent's. */
+static int repo_arg_make(const char *path, struct err *e)
+{
+	_cleanup_free_ char *parent = NULL;
+	_cleanup_close_ int fd = -EBADF;
+	const bool made = mkdir(path, 0700) == 0;
+
+	if (!made && errno != EEXIST)
+		return err_set_errno(e, -errno, "cannot make %s", path);
+	if (asprintf(&parent, "%s/..", path) < 0)
+		return err_oom(e);
+	fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	/* what was there already may be in a place that we may not read; store_dir.c's folder_flush() has the rest */
+	if ((fd < 0 || fsync(fd) < 0) && made && errno != EINVAL && errno != EROFS)
+		return err_set_errno(e, -errno, "cannot flush the directory that %s is in", path);
+	return 0;
 }
 
 int repo_arg_store(const struct repo_arg *a, bool create, struct store **ret, struct err *e)
@@ -28,8 +50,11 @@ int repo_arg_store(const struct repo_arg *a, bool create, struct store **ret, st
 			       "%s: a repository is a directory; other places are not "
 			       "known to this version",
 			       a->path);
-	if (create && mkdir(a->path, 0700) < 0 && errno != EEXIST)
-		return err_set_errno(e, -errno, "cannot make %s", a->path);
+	if (create) {
+		r = repo_arg_make(a->path, e);
+		if (r < 0)
+			return r;
+	}
 	return store_dir_open(a->path, true, ret, e);
 }
 

@@ -287,6 +287,9 @@ static int capture_append_options(sd_bus_message *m, const struct capture_args *
 	}
 	if (r >= 0 && a->to_repo)
 		r = capture_append_repo(m, &p->feed);
+	/* behind our pipe */
+	if (r >= 0 && p->sealer.writer)
+		r = sd_bus_message_append(m, "{sv}", "destination", "h", p->output.fd);
 	return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
@@ -482,13 +485,6 @@ static void capture_block_signals(void)
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
-/* Will a device-mapper snapshot be taken, and nothing else? Then the image may lie on its own disk. */
-static bool capture_is_below(const struct capture_args *a)
-{
-	return (!strcmp(a->strategy, "dm") || !strcmp(a->strategy, "kmod")) &&
-	       (!a->overflow || strcmp(a->overflow, "precopy") != 0);
-}
-
 static int capture_start_part(struct capture *c, const struct capture_args *a,
 			      struct capture_part *p, struct err *e)
 {
@@ -498,8 +494,6 @@ static int capture_start_part(struct capture *c, const struct capture_args *a,
 		r = capture_feed_begin(&p->feed, &c->repo, c->bus, p->source, a->disk, e);
 	} else {
 		r = capture_output_open(p->name, p->source, a->force, &p->output, e);
-		if (r >= 0 && p->head && !capture_is_below(a))
-			r = capture_output_check_disk(&p->output, p->source, e);
 		if (r >= 0 && p->head)
 			r = file_sealer_begin(&p->sealer, p->output.fd, TAKE_PTR(p->head), e);
 	}

@@ -92,7 +92,7 @@ refused 7 "no terminal" capture "$loop" -o no.ambro --encrypt
 refused 1 "shown to everybody" capture "$loop" -o no.ambro --encrypt --recipient "$(tail -n 1 one)"
 refused 1 "not a key" capture "$loop" -o no.ambro --encrypt --recipient pw
 for source in "$loop" "$scratch/mnt"; do
-	expect_fail 6 "the disk that is captured" ambroctl capture "$source" -o "$scratch/mnt/no.ambro" --encrypt --passphrase-file pw
+	expect_fail 6 "would lie on" ambroctl capture "$source" -o "$scratch/mnt/no.ambro" --encrypt --passphrase-file pw
 done
 [[ ! -e no.ambro && ! -e mnt/no.ambro ]] || fail "a file was left"
 ambroctl capture "$loop" -o plain.ambro

@@ -12,7 +12,7 @@ require python3 blockdev
 increment_ready
 tracker_ready
 
-# all of it is in use: 480 chunks, so the sample can hardly be what finds one block
+# all of it is in use
 head -c 120M /dev/urandom >"$scratch/source"
 loop_make "$scratch/source"
 put() { head -c 8192 /dev/urandom | dd of="$loop" bs=8192 seek="$1" oflag=direct conv=nocreat,notrunc status=none; }
