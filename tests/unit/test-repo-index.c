@@ -444,7 +444,7 @@ static void a_million_entries_cost_little_memory(void **state)
 	repo_index_free(TAKE_PTR(x));
 	x = fixture_open(f->store, f->crypt, REPO_INDEX_RESIDENT);
 	assert_true(repo_index_memory(x) < REPO_INDEX_RESIDENT);
-	assert_true(repo_index_memory(x) > 48 * UINT64_C(1000000));
+	assert_true(repo_index_memory(x) > 48 * MANY_ENTRIES);
 }
 
 static void *finder(void *arg)
