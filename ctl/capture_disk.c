@@ -76,9 +76,10 @@ int capture_disk_name(sd_bus *bus, const char *source, char **ret, struct err *e
 		r = client_call(bus, "ListDisks", &reply, e, "");
 		if (r >= 0)
 			r = client_read_json(reply, &rows);
-		if (r < 0)
+		if (r < 0) {
 			return e && e->code ? r
 					    : err_set_errno(e, r, "cannot read the list of disks");
+		}
 		row = S_ISBLK(st.st_mode) ? row_named(rows, name)
 					  : row_disk(rows, row_mounted_at(rows, real));
 		if (row)

@@ -45,11 +45,12 @@ int repo_arg_store(const struct repo_arg *a, bool create, struct store **ret, st
 
 	if (r < 0)
 		return r;
-	if (strstr(a->path, "://"))
+	if (strstr(a->path, "://")) {
 		return err_set(e, -ENOTSUP,
 			       "%s: a repository is a directory; other places are not "
 			       "known to this version",
 			       a->path);
+	}
 	if (create) {
 		r = repo_arg_make(a->path, e);
 		if (r < 0)

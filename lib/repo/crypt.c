@@ -203,10 +203,11 @@ int crypt_session_notes(const struct crypt *c, struct crypt_session **ret, struc
 {
 	struct crypt_session *s;
 
-	if (c->rights != CRYPT_RIGHTS_FULL)
+	if (c->rights != CRYPT_RIGHTS_FULL) {
 		return err_set(e, -EACCES,
 			       "this key may add images, not let go of any: that takes one with "
 			       "full rights");
+	}
 	s = secret_alloc(sizeof(*s), e);
 	if (!s)
 		return -ENOMEM;

@@ -207,9 +207,10 @@ int repo_open_entry(struct repo *r, const struct repo_place *p, const void *stor
 				    ret, ret_len, e);
 	}
 	pack_sessions_put(r->sessions, session);
-	if (n == -EBADMSG)
+	if (n == -EBADMSG) {
 		err_prefix(e, "%s, byte %" PRIu32, pack_name(pack->hash, name),
 			   le32_get(p->entry.offset));
+	}
 	return n;
 }
 

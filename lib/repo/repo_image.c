@@ -74,14 +74,12 @@ static struct image_bound image_bound(const struct repo *r, const struct repo_im
 	return b;
 }
 
-/* The record behind the PACK record: a MANIFEST in the clear, or sealed. */
-static int image_record(const struct repo *r, const struct repo_image *i,
-			const struct crypt_session *session, const char *text, size_t len,
-			uint8_t **ret, size_t *ret_len, struct err *e)
+/* The record behind the PACK record: a MANIFEST in the clear, or sealed. @ret is allocated. */
+static int image_record(const struct image_bound *bound, const struct crypt_session *session,
+			const struct iovec *text, struct iovec *ret, struct err *e)
 {
-	const size_t room = sizeof(struct record_head) + sizeof(struct repo_sealed_head) + len +
-			    REPO_SEAL_EXTRA;
-	const struct image_bound bound = image_bound(r, i, len);
+	const size_t room =
+		sizeof(struct record_head) + sizeof(bound->head) + text->iov_len + REPO_SEAL_EXTRA;
 	uint8_t *bytes = malloc(room), *body;
 	struct record_head head;
 
@@ -89,51 +87,51 @@ static int image_record(const struct repo *r, const struct repo_image *i,
 		return err_oom(e);
 	body = bytes + sizeof(head);
 	if (session) {
-		memcpy(body, &bound.head, sizeof(bound.head));
-		crypt_seal(session, &bound, sizeof(bound), text, len, body + sizeof(bound.head));
-		*ret_len = room;
+		memcpy(body, &bound->head, sizeof(bound->head));
+		crypt_seal(session, bound, sizeof(*bound), text->iov_base, text->iov_len,
+			   body + sizeof(bound->head));
 	} else {
-		memcpy(body, text, len);
-		*ret_len = sizeof(head) + len;
+		memcpy(body, text->iov_base, text->iov_len);
 	}
+	*ret = (struct iovec){ bytes, session ? room : sizeof(head) + text->iov_len };
 	record_make(session ? (enum ambro_record_type)REPO_RECORD_SEALED : AMBRO_RECORD_MANIFEST,
-		    body, *ret_len - sizeof(head), &head);
+		    body, ret->iov_len - sizeof(head), &head);
 	memcpy(bytes, &head, sizeof(head));
-	*ret = bytes;
 	return 0;
 }
 
 int repo_image_put(struct repo *r, struct repo_image *i, struct err *e)
 {
 	_cleanup_(crypt_session_freep) struct crypt_session *session = NULL;
-	_cleanup_free_ uint8_t *record = NULL;
 	_cleanup_free_ char *text = NULL;
 	uint8_t head[PACK_HEAD_SIZE];
+	struct iovec parts[2] = { { head, sizeof(head) } }, body;
 	char name[IMAGE_NAME_MAX];
-	struct iovec parts[2];
-	size_t len, record_len = 0;
+	struct image_bound bound;
 	int n;
 
-	n = repo_image_to_json(i, &text, &len, e);
+	n = repo_image_to_json(i, &text, &body.iov_len, e);
 	if (n < 0)
 		return n;
+	body.iov_base = text;
 	n = pack_head_make(r->crypt, REPO_PURPOSE_IMAGE, r->format.id, head, &session, e);
 	if (n < 0)
 		return n;
-	n = image_record(r, i, session, text, len, &record, &record_len, e);
+	bound = image_bound(r, i, body.iov_len);
+	n = image_record(&bound, session, &body, &parts[1], e);
 	if (n < 0)
 		return n;
-	parts[0] = (struct iovec){ head, sizeof(head) };
-	parts[1] = (struct iovec){ record, record_len };
 	digest_of(parts, ARRAY_SIZE(parts), i->hash);
 	n = store_putv(r->store, image_object_name(i->hash, name), parts, ARRAY_SIZE(parts), e);
+	free(parts[1].iov_base);
 	return n == -EEXIST ? 0 : n;
 }
 
 /* ---- reading ------------------------------------------------------------------------------------ */
 
+/* @body is a SEALED record's; @ret is allocated. */
 static int image_unseal(struct repo *r, const struct repo_pack_head *head, const uint8_t *body,
-			size_t len, void **ret, size_t *ret_len, struct err *e)
+			size_t len, struct iovec *ret, struct err *e)
 {
 	_cleanup_(crypt_session_freep) struct crypt_session *session = NULL;
 	_cleanup_free_ void *text = NULL;
@@ -149,15 +147,15 @@ static int image_unseal(struct repo *r, const struct repo_pack_head *head, const
 		return n;
 	memcpy(bound.repo_id, r->format.id, sizeof(bound.repo_id));
 	memcpy(&bound.head, body, sizeof(bound.head));
-	*ret_len = len - sizeof(bound.head) - REPO_SEAL_EXTRA;
-	text = malloc(*ret_len + 1);
+	ret->iov_len = len - sizeof(bound.head) - REPO_SEAL_EXTRA;
+	text = malloc(ret->iov_len + 1);
 	if (!text)
 		return err_oom(e);
 	n = crypt_open(session, &bound, sizeof(bound), body + sizeof(bound.head),
 		       len - sizeof(bound.head), text);
 	if (n < 0 || bound.head.kind != REPO_KIND_IMAGE)
 		return err_set(e, -EBADMSG, "the image does not decrypt: it was altered");
-	*ret = TAKE_PTR(text);
+	ret->iov_base = TAKE_PTR(text);
 	return 0;
 }
 
@@ -171,7 +169,7 @@ static int image_parse(struct repo *r, const uint8_t *bytes, size_t len, struct 
 	const uint8_t *body = bytes + PACK_HEAD_SIZE + sizeof(*record);
 	_cleanup_free_ void *text = NULL;
 	struct repo_pack_head head;
-	size_t text_len;
+	struct iovec plain = { 0 };
 	int n;
 
 	n = pack_head_check(bytes, len, REPO_PURPOSE_IMAGE, r->format.id, &head, e);
@@ -182,11 +180,13 @@ static int image_parse(struct repo *r, const uint8_t *bytes, size_t len, struct 
 		n = record_body_check(record, body, "MANIFEST", e);
 	if (n < 0)
 		return n;
-	text_len = record_body_len(record);
 	if (!r->format.encrypted)
-		return repo_image_from_json((const char *)body, text_len, ret, e);
-	n = image_unseal(r, &head, body, text_len, &text, &text_len, e);
-	return n < 0 ? n : repo_image_from_json(text, text_len, ret, e);
+		return repo_image_from_json((const char *)body, record_body_len(record), ret, e);
+	n = image_unseal(r, &head, body, record_body_len(record), &plain, e);
+	if (n < 0)
+		return n;
+	text = plain.iov_base;
+	return repo_image_from_json(text, plain.iov_len, ret, e);
 }
 
 /* Its bytes, which have the hash that @name (filled) says. */

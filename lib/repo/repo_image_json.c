@@ -111,13 +111,15 @@ int repo_image_from_json(const char *text, size_t len, struct repo_image **ret, 
 		return err_oom(e);
 	if (!o || json_unpack(o, "{s:i}", "format", &format) < 0 || format < 1)
 		return err_set(e, -EBADMSG, "the image is no JSON that we know");
-	if (format > IMAGE_FORMAT)
+	if (format > IMAGE_FORMAT) {
 		return err_set(e, -ENOTSUP, "the image has format %d: a newer tool is needed",
 			       format);
+	}
 	r = image_parse_members(o, i, &m);
-	if (r == -EBADMSG)
+	if (r == -EBADMSG) {
 		return err_set(e, r,
 			       "the image lacks members, or they are not what they should be");
+	}
 	manifest = r < 0 ? NULL : json_dumps(m, JSON_COMPACT);
 	if (!manifest)
 		return err_oom(e);

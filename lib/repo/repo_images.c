@@ -122,7 +122,7 @@ int repo_images_load(struct repo *r, bool forgotten_too, struct repo_images *ret
 		n = hash_list_load(r, "gc/", &forgotten, e);
 	if (n < 0)
 		return n;
-	l.items = calloc(all.count + 1, sizeof(*l.items));
+	l.items = calloc(all.count + 1, sizeof(struct repo_image *));
 	if (!l.items)
 		return err_oom(e);
 	for (size_t i = 0; i < all.count; i++) {
@@ -194,14 +194,16 @@ static ssize_t select_latest(const char *text)
 
 static int select_ambiguous(const struct repo_images *l, const char *text, struct err *e)
 {
-	char names[3 * REPO_IMAGE_NAME_MAX] = "", name[REPO_IMAGE_NAME_MAX];
+	/* three names and what stands between them */
+	char names[3 * (REPO_IMAGE_NAME_MAX + 2)] = "", name[REPO_IMAGE_NAME_MAX];
+	size_t used = 0;
 	unsigned int n = 0;
 
 	for (size_t i = 0; i < l->count && n < 3; i++) {
 		if (!image_matches(l->items[i], text))
 			continue;
-		strcat(names, n++ ? ", " : "");
-		strcat(names, repo_image_name(l->items[i], name));
+		used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s",
+					 n++ ? ", " : "", repo_image_name(l->items[i], name));
 	}
 	return err_set(e, -ENOTUNIQ, "%.100s could be any of several images (%s …): say more of it",
 		       text, names);

@@ -26,9 +26,10 @@ int repo_init(struct store *s, const struct repo_format *f, struct err *e)
 	_cleanup_free_ char *text = NULL;
 	int r;
 
-	if (f->chunk_shift < AMBRO_CHUNK_SHIFT_MIN || f->chunk_shift > AMBRO_CHUNK_SHIFT_MAX)
+	if (f->chunk_shift < AMBRO_CHUNK_SHIFT_MIN || f->chunk_shift > AMBRO_CHUNK_SHIFT_MAX) {
 		return err_set(e, -EINVAL, "chunks of 2^%u bytes are not within 2^%d … 2^%d",
 			       f->chunk_shift, AMBRO_CHUNK_SHIFT_MIN, AMBRO_CHUNK_SHIFT_MAX);
+	}
 	o = json_pack("{s:i, s:s, s:s, s:i, s:s, s:s, s:[], s:I}", "format", FORMAT_VERSION, "what",
 		      "a repository of ambrotype: see docs/REPOSITORY.md", "repository",
 		      hex_encode(f->id, sizeof(f->id), id), "chunk_shift", (int)f->chunk_shift,
@@ -52,12 +53,13 @@ static int repo_format_parse(const char *text, size_t len, struct repo_format *r
 
 	if (!o || json_unpack(o, "{s:i}", "format", &version) < 0)
 		return err_set(e, -EBADMSG, "the object \"format\" is damaged");
-	if (version > FORMAT_VERSION)
+	if (version > FORMAT_VERSION) {
 		return err_set(
 			e, -ENOTSUP,
 			"the repository has format %d, this tool knows up to %d: a newer tool "
 			"is needed",
 			version, FORMAT_VERSION);
+	}
 	if (json_unpack(o, "{s:s, s:i, s:s, s:s, s:o, s:I}", "repository", &id, "chunk_shift",
 			&shift, "chunk_hash", &hash, "encryption", &encryption, "require", &require,
 			"created_ns", &created) < 0 ||
@@ -66,11 +68,12 @@ static int repo_format_parse(const char *text, size_t len, struct repo_format *r
 		return err_set(e, -EBADMSG, "the object \"format\" is damaged");
 	ret->encrypted = strcmp(encryption, FORMAT_SEALED) == 0;
 	if (json_array_size(require) || strcmp(hash, FORMAT_HASH) != 0 ||
-	    (!ret->encrypted && strcmp(encryption, FORMAT_IN_CLEAR) != 0))
+	    (!ret->encrypted && strcmp(encryption, FORMAT_IN_CLEAR) != 0)) {
 		return err_set(
 			e, -ENOTSUP,
 			"the repository needs features that this tool does not know: a newer "
 			"tool is needed");
+	}
 	ret->chunk_shift = (unsigned int)shift;
 	ret->created_ns = (uint64_t)created;
 	return 0;

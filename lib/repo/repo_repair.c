@@ -335,11 +335,12 @@ int repo_repair(struct repo *r, const struct repo_repair_settings *s,
 	*ret = (struct repo_repair_result){ 0 };
 	if (r->format.encrypted && !r->crypt)
 		return err_set(e, -ENOKEY, "the repository is encrypted: give its key");
-	if (r->crypt && crypt_rights(r->crypt) != CRYPT_RIGHTS_FULL)
+	if (r->crypt && crypt_rights(r->crypt) != CRYPT_RIGHTS_FULL) {
 		return err_set(
 			e, -EACCES,
 			"a repair takes a key with full rights: with this one nobody can tell "
 			"which chunks are damaged");
+	}
 	repo_index_free(TAKE_PTR(r->index));
 	pack_sessions_free(TAKE_PTR(r->sessions));
 	p.bytes = malloc(REPO_PACK_MAX);

@@ -55,7 +55,8 @@ static void chunk_name(const struct scale *s, uint64_t chunk, struct chunk_id *r
 {
 	const unsigned __int128 rank = chunk_rank(s, chunk);
 	const uint64_t width = (uint64_t)((((unsigned __int128)1) << 64) / s->chunks);
-	uint64_t first = (uint64_t)((rank << 64) / s->chunks) + bench_mix(chunk) % (width / 2);
+	uint64_t first = (uint64_t)((rank << 64) / s->chunks) +
+			 bench_mix(chunk) % MAX(width / 2, UINT64_C(1));
 	uint64_t rest = bench_mix(chunk);
 
 	for (int i = 7; i >= 0; i--, first >>= 8)
@@ -164,9 +165,10 @@ static void make_index(struct scale *s, struct repo *r)
 
 		chunk_name(s, chunk, &entry.name);
 		bench_ok("entry", repo_index_writer_add(w, &entry), NULL);
-		if (repo_index_writer_entries(w) == REPO_INDEX_FILE_ENTRIES || i + 1 == s->chunks)
+		if (repo_index_writer_entries(w) == REPO_INDEX_FILE_ENTRIES || i + 1 == s->chunks) {
 			bench_ok("index file",
 				 repo_index_writer_put(w, &tables, r->store, hash, &e), &e);
+		}
 	}
 	repo_index_writer_free(w);
 	free(packs);

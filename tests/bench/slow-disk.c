@@ -89,6 +89,7 @@ static void wait_for_disk(const struct stat *st, off_t offset, size_t len)
 	pthread_mutex_unlock(&lock);
 }
 
+/* NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name): the library's begin with underscores */
 ssize_t pread64(int fd, void *buf, size_t len, off_t offset)
 {
 	static ssize_t (*real)(int, void *, size_t, off_t);
@@ -102,6 +103,7 @@ ssize_t pread64(int fd, void *buf, size_t len, off_t offset)
 		wait_for_disk(&st, offset, (size_t)n);
 	return n;
 }
+/* NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name) */
 ssize_t pread(int fd, void *buf, size_t len, off_t offset)
 {
 	return pread64(fd, buf, len, offset);
