@@ -4,6 +4,7 @@
 # Increments of a volume by dm and of a disk by kmod, while they are written to: little is read, and what comes of delta
 # and parent is one instant.
 # vm-disks: 128M 160M
+# vm-memory: 1024
 # vm-modules: dm-snapshot
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/../capture.sh"
@@ -56,6 +57,9 @@ increments() {
 			fail "$1-$n: $(cat "$scratch/check")"
 		ok "$1-$n: $(cat "$scratch/check")"
 		umount_at "$scratch/back"
+		_loop_free "$loop"
+		# it lies in memory
+		rm "$scratch/$1-$n.raw"
 	done
 	nothing_left "$dir"
 }
