@@ -76,7 +76,7 @@ first_look() {
 		umount_at "$scratch/look"
 		e2fsck -fn "${view}p$n" >"$scratch/fsck" 2>&1 || fail "$1, partition $n: $(cat "$scratch/fsck")"
 	done
-	_loop_free "$view"
+	_loop_free "$view" || :
 }
 
 for ((n = 1; n <= days; n++)); do
