@@ -480,7 +480,10 @@ static void forge(const struct fixture *f, const char *from, const char *to, con
 	first_id(f, id);
 	snprintf(first, sizeof(first), "keys/%s", id);
 	assert_int_equal(store_get_all(f->store, first, 4096, &bytes, &len, NULL), 0);
-	text = strndup(bytes, len);
+	text = malloc(len + 1);
+	assert_non_null(text);
+	memcpy(text, bytes, len);
+	text[len] = '\0';
 	free(bytes);
 	at = strstr(text, from);
 	assert_non_null(at);
