@@ -150,6 +150,19 @@ static int stream_small_body(struct stream_reader *s, const struct record_head *
 	return 0;
 }
 
+/* One whose length its type says, and which was checked with the head: into @ret, and taken. */
+static int stream_fixed_body(struct stream_reader *s, const struct record_head *h, void *ret,
+			     size_t size, struct err *e)
+{
+	int r = stream_small_body(s, h, e);
+
+	if (r < 0)
+		return r;
+	memcpy(ret, stream_buffer_at(&s->in), size);
+	stream_buffer_take(&s->in, size);
+	return 0;
+}
+
 /* ---- the records, in their order ---------------------------------------------------------------- */
 
 static int stream_header_parse(const struct ambro_header *h, struct stream_header *ret,
@@ -185,12 +198,10 @@ static int stream_header_parse(const struct ambro_header *h, struct stream_heade
 static int stream_header(struct stream_reader *s, const struct record_head *h, struct err *e)
 {
 	struct ambro_header body;
-	int r = stream_small_body(s, h, e);
+	int r = stream_fixed_body(s, h, &body, sizeof(body), e);
 
 	if (r < 0)
 		return r;
-	memcpy(&body, stream_buffer_at(&s->in), sizeof(body));
-	stream_buffer_take(&s->in, sizeof(body));
 	r = stream_header_parse(&body, &s->header, e);
 	if (r < 0)
 		return r;
@@ -224,12 +235,10 @@ static int stream_chunk(struct stream_reader *s, const struct record_head *h,
 {
 	const le32_t magic = le32(ZSTD_FRAME_MAGIC);
 	struct ambro_chunk body;
-	int r = stream_small_body(s, h, e);
+	int r = stream_fixed_body(s, h, &body, sizeof(body), e);
 
 	if (r < 0)
 		return r;
-	memcpy(&body, stream_buffer_at(&s->in), sizeof(body));
-	stream_buffer_take(&s->in, sizeof(body));
 	ret->region = le32_get(body.region);
 	ret->index = le64_get(body.index);
 	ret->count = 1;
@@ -261,12 +270,10 @@ static int stream_run(struct stream_reader *s, const struct record_head *h, stru
 {
 	const bool sparse = s->header.require & AMBRO_REQUIRE_SPARSE;
 	struct ambro_run body;
-	int r = stream_small_body(s, h, e);
+	int r = stream_fixed_body(s, h, &body, sizeof(body), e);
 
 	if (r < 0)
 		return r;
-	memcpy(&body, stream_buffer_at(&s->in), sizeof(body));
-	stream_buffer_take(&s->in, sizeof(body));
 	ret->region = le32_get(body.region);
 	ret->index = le64_get(body.index);
 	ret->count = le64_get(body.count);
@@ -384,12 +391,10 @@ static int stream_manifest(struct stream_reader *s, const struct record_head *h,
 static int stream_trailer(struct stream_reader *s, const struct record_head *h, struct err *e)
 {
 	struct ambro_trailer body;
-	int r = stream_small_body(s, h, e);
+	int r = stream_fixed_body(s, h, &body, sizeof(body), e);
 
 	if (r < 0)
 		return r;
-	memcpy(&body, stream_buffer_at(&s->in), sizeof(body));
-	stream_buffer_take(&s->in, sizeof(body));
 	s->seek_frames = le64_get(body.seek_frames);
 	s->expected.seek_frames = body.seek_frames;
 	if (memcmp(&body, &s->expected, sizeof(body)) != 0 ||
