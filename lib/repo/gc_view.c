@@ -12,38 +12,12 @@
 #include "lib/repo/pack.h"
 #include "lib/repo/pack_sessions.h"
 
-/* ---- loading: names ------------------------------------------------------------------------------ */
-
-static int names_add(struct hash_names *l, const uint8_t hash[REPO_NAME_HASH])
-{
-	if (l->count == l->allocated) {
-		size_t n = l->allocated ? l->allocated * 2 : 64;
-		void *more = reallocarray(l->items, n, sizeof(*l->items));
-
-		if (!more)
-			return -ENOMEM;
-		l->items = more;
-		l->allocated = n;
-	}
-	memcpy(l->items[l->count++], hash, REPO_NAME_HASH);
-	return 0;
-}
-
 /* The hash that ends an object's name; what has none is nothing of ours. */
 static int name_to_hash(const char *name, uint8_t ret[REPO_NAME_HASH])
 {
 	const char *slash = strrchr(name, '/');
 
 	return slash ? hex_decode(slash + 1, ret, REPO_NAME_HASH) : -EINVAL;
-}
-
-static int view_add_image(void *ctx, const char *name, uint64_t size)
-{
-	struct gc_view *v = ctx;
-	uint8_t hash[REPO_NAME_HASH];
-
-	(void)size;
-	return name_to_hash(name, hash) < 0 ? 0 : names_add(&v->images, hash);
 }
 
 /* ---- loading: packs ------------------------------------------------------------------------------ */
@@ -224,9 +198,9 @@ static int view_load_all(struct gc_view *v, struct err *e)
 	n = view_check_notes(v, e);
 	if (n < 0)
 		return n;
-	n = store_list(r->store, "images/", view_add_image, v, e);
+	n = hash_list_load(r->store, "images/", &v->images, e);
 	if (n < 0)
-		return n == -ENOMEM ? err_oom(e) : n;
+		return n;
 	n = view_load_index(r, e);
 	if (n < 0)
 		return n;
@@ -264,7 +238,7 @@ int gc_view_load(struct repo *r, uint64_t now_ns, uint64_t grace_ns, struct gc_v
 void gc_view_done(struct gc_view *v)
 {
 	gc_objects_done(&v->notes);
-	free(v->images.items);
+	hash_list_done(&v->images);
 	free(v->packs);
 	free(v->of_index);
 	free(v->live);

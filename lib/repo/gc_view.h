@@ -17,6 +17,7 @@
 #include "lib/base/cleanup.h"
 #include "lib/base/err.h"
 #include "lib/repo/gc_object.h"
+#include "lib/repo/hash_list.h"
 #include "lib/repo/repo.h"
 #include "lib/repo/repo_image.h"
 
@@ -39,11 +40,8 @@ struct gc_view {
 	uint64_t loaded_ns; /* CLOCK_BOOTTIME, likewise: it goes on while the machine sleeps */
 	uint64_t grace_ns;
 	struct gc_objects notes;
-	struct hash_names {
-		uint8_t (*items)[REPO_NAME_HASH];
-		size_t count, allocated;
-	} images;	       /* all that are there, by hash */
-	struct gc_pack *packs; /* by hash */
+	struct hash_list images; /* all that are there */
+	struct gc_pack *packs;	 /* by hash */
 	size_t n_packs;
 	uint32_t *of_index; /* number in the index: which of packs */
 	uint64_t *live;	    /* bits by ordinal: chosen entries */

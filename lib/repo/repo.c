@@ -8,6 +8,7 @@
 
 #include "lib/base/hex.h"
 #include "lib/base/io.h"
+#include "lib/repo/hash_list.h"
 #include "lib/repo/pack.h"
 #include "lib/repo/pack_sessions.h"
 
@@ -61,55 +62,23 @@ int repo_unlock(struct repo *r, struct crypt *c, struct err *e)
 
 /* ---- the index ---------------------------------------------------------------------------------- */
 
-struct repo_marks {
-	uint8_t (*hashes)[REPO_NAME_HASH];
-	size_t count, allocated;
-};
-
-static void repo_marks_done(struct repo_marks *m)
-{
-	free(m->hashes);
-}
-
-static int repo_note_mark(void *ctx, const char *name, uint64_t size)
-{
-	struct repo_marks *m = ctx;
-	uint8_t hash[REPO_NAME_HASH];
-
-	(void)size;
-	if (strncmp(name, REPO_MARK_PREFIX, strlen(REPO_MARK_PREFIX)) != 0 ||
-	    hex_decode(name + strlen(REPO_MARK_PREFIX), hash, sizeof(hash)) < 0)
-		return 0;
-	if (m->count == m->allocated) {
-		size_t n = m->allocated ? m->allocated * 2 : 64;
-		void *more = reallocarray(m->hashes, n, sizeof(*m->hashes));
-
-		if (!more)
-			return -ENOMEM;
-		m->hashes = more;
-		m->allocated = n;
-	}
-	memcpy(m->hashes[m->count++], hash, sizeof(hash));
-	return 0;
-}
-
 int repo_load_index(struct repo *r, struct err *e)
 {
-	_cleanup_(repo_marks_done) struct repo_marks marks = { 0 };
+	_cleanup_(hash_list_done) struct hash_list marks = { 0 };
 	const uint64_t now = io_boot_ns(), realtime = io_realtime_ns();
 	struct repo_index *index;
 	int n;
 
 	if (r->format.encrypted && !r->crypt)
 		return err_set(e, -ENOKEY, "the repository is encrypted: give its key");
-	n = store_list(r->store, "gc/", repo_note_mark, &marks, e);
+	n = hash_list_load(r->store, REPO_MARK_PREFIX, &marks, e);
 	if (n < 0)
-		return n == -ENOMEM ? err_oom(e) : n;
+		return n;
 	n = repo_index_open(r->store, r->format.id, r->crypt, &index, e);
 	if (n < 0)
 		return n;
 	for (size_t i = 0; i < marks.count; i++)
-		repo_index_exclude(index, marks.hashes[i]);
+		repo_index_exclude(index, marks.items[i]);
 	repo_index_free(r->index);
 	pack_sessions_free(TAKE_PTR(r->sessions));
 	r->index = index;

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "lib/base/hex.h"
+#include "lib/repo/hash_list.h"
 #include "lib/repo/repo_image.h"
 
 #define IMAGES_PREFIX	   "images/"
@@ -27,56 +28,6 @@ char *repo_image_name(const struct repo_image *i, char ret[REPO_IMAGE_NAME_MAX])
 }
 
 /* ---- loading ------------------------------------------------------------------------------------ */
-
-struct hash_list {
-	const char *prefix;
-	uint8_t (*items)[REPO_NAME_HASH];
-	size_t count, allocated;
-};
-
-static void hash_list_done(struct hash_list *l)
-{
-	free(l->items);
-}
-
-static int hash_list_add(void *ctx, const char *name, uint64_t size)
-{
-	struct hash_list *l = ctx;
-	uint8_t hash[REPO_NAME_HASH];
-
-	(void)size;
-	if (strncmp(name, l->prefix, strlen(l->prefix)) != 0 ||
-	    hex_decode(name + strlen(l->prefix), hash, sizeof(hash)) < 0)
-		return 0;
-	if (l->count == l->allocated) {
-		size_t n = l->allocated ? l->allocated * 2 : 64;
-		void *more = reallocarray(l->items, n, sizeof(*l->items));
-
-		if (!more)
-			return -ENOMEM;
-		l->items = more;
-		l->allocated = n;
-	}
-	memcpy(l->items[l->count++], hash, sizeof(hash));
-	return 0;
-}
-
-static int hash_compare(const void *a, const void *b)
-{
-	return memcmp(a, b, REPO_NAME_HASH);
-}
-
-/* Every object below @folder that has a hash behind @prefix, sorted. */
-static int hash_list_load(struct repo *r, const char *folder, struct hash_list *l, struct err *e)
-{
-	int n = store_list(r->store, folder, hash_list_add, l, e);
-
-	if (n == -ENOMEM)
-		return err_oom(e);
-	if (l->count)
-		qsort(l->items, l->count, sizeof(*l->items), hash_compare);
-	return n;
-}
 
 static int images_compare(const void *a, const void *b)
 {
@@ -111,24 +62,22 @@ static int images_load_one(struct repo *r, const uint8_t hash[REPO_NAME_HASH],
 
 int repo_images_load(struct repo *r, bool forgotten_too, struct repo_images *ret, struct err *e)
 {
-	_cleanup_(hash_list_done) struct hash_list forgotten = { .prefix = FORGET_PREFIX };
-	_cleanup_(hash_list_done) struct hash_list all = { .prefix = IMAGES_PREFIX };
+	_cleanup_(hash_list_done) struct hash_list forgotten = { 0 };
+	_cleanup_(hash_list_done) struct hash_list all = { 0 };
 	_cleanup_(repo_images_done) struct repo_images l = { 0 };
 	int n;
 
 	/* images first: one that is deleted in between is not there, and one without its tombstone is not shown */
-	n = hash_list_load(r, IMAGES_PREFIX, &all, e);
+	n = hash_list_load(r->store, IMAGES_PREFIX, &all, e);
 	if (n >= 0)
-		n = hash_list_load(r, "gc/", &forgotten, e);
+		n = hash_list_load(r->store, FORGET_PREFIX, &forgotten, e);
 	if (n < 0)
 		return n;
 	l.items = calloc(all.count + 1, sizeof(struct repo_image *));
 	if (!l.items)
 		return err_oom(e);
 	for (size_t i = 0; i < all.count; i++) {
-		bool gone = forgotten.count &&
-			    bsearch(all.items[i], forgotten.items, forgotten.count,
-				    sizeof(*forgotten.items), hash_compare);
+		bool gone = hash_list_has(&forgotten, all.items[i]);
 
 		if (gone && !forgotten_too)
 			continue;

@@ -3,7 +3,7 @@
 
 #include <errno.h>
 
-#include "lib/repo/gc_object.h"
+#include "lib/repo/hash_list.h"
 #include "lib/repo/repo_walk.h"
 
 static int whole_page(void *ctx, const struct chunk_id *id, const struct repo_walk_place *at,
@@ -24,26 +24,16 @@ static int whole_chunk(void *ctx, const struct chunk_id *id, uint32_t region, ui
 	return repo_find(ctx, id, REPO_KIND_CHUNK, &place, e);
 }
 
-static int whole_note(void *ctx, const char *name, uint64_t size)
-{
-	struct gc_object o;
-	bool *lossy = ctx;
-
-	(void)size;
-	*lossy |= gc_object_parse_name(name, &o) >= 0 && o.kind == GC_LOSSY;
-	return 0;
-}
-
 int repo_whole_parent(struct repo *r, const struct repo_image *i, struct err *e)
 {
 	static const struct repo_walk_ops ops = { .page = whole_page, .chunk = whole_chunk };
-	bool lossy = false;
+	_cleanup_(hash_list_done) struct hash_list lossy = { 0 };
 	int n;
 
-	n = store_list(r->store, "gc/", whole_note, &lossy, e);
+	n = hash_list_load(r->store, "gc/lossy-", &lossy, e);
 	if (n < 0)
 		return n;
-	if (!lossy)
+	if (!lossy.count)
 		return 1;
 	if (r->crypt && crypt_rights(r->crypt) != CRYPT_RIGHTS_FULL)
 		return 0;
