@@ -20,6 +20,7 @@
 #include "agent/log.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
+#include "lib/base/text.h"
 
 /* How often to look whether it has ended, where the end of its output does not tell. */
 #define LOOK_MS 20
@@ -65,35 +66,14 @@ int hook_check(const char *dir, const char *name, struct err *e)
 	return hook_check_owner(path, &st, e) < 0 ? -EACCES : 1;
 }
 
-void hook_names_free(char **names)
-{
-	for (char **n = names; n && *n; n++)
-		free(*n);
-	free(names);
-}
-
 static int hook_compare(const void *a, const void *b)
 {
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static int hook_names_add(char ***names, size_t *count, const char *name)
-{
-	char **more = realloc(*names, (*count + 2) * sizeof(**names));
-
-	if (!more)
-		return -ENOMEM;
-	*names = more;
-	more[*count] = strdup(name);
-	if (!more[*count])
-		return -ENOMEM;
-	more[++*count] = NULL;
-	return 0;
-}
-
 int hook_names(const char *dir, char ***ret, struct err *e)
 {
-	_cleanup_(hook_names_freep) char **names = calloc(1, sizeof(*names));
+	_cleanup_(text_list_freep) char **names = calloc(1, sizeof(*names));
 	_cleanup_dir_ DIR *d = opendir(dir);
 	const struct dirent *entry;
 	struct stat st;
@@ -108,7 +88,7 @@ int hook_names(const char *dir, char ***ret, struct err *e)
 	/* NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is ours alone */
 	while (d && (entry = readdir(d))) {
 		if (hook_check(dir, entry->d_name, NULL) != 0 &&
-		    hook_names_add(&names, &n, entry->d_name) < 0)
+		    text_list_add(&names, &n, entry->d_name) < 0)
 			return err_oom(e);
 	}
 	qsort(names, n, sizeof(*names), hook_compare);

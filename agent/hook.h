@@ -23,16 +23,9 @@
 int hook_check(const char *dir, const char *name, struct err *e);
 /*
  * The names in @dir that hook_check() does not take for 0, sorted. Returns how many; 0 also when there is no such
- * directory. -EACCES: others than root may write to it. *ret: hook_names_free().
+ * directory. -EACCES: others than root may write to it. *ret: text_list_free().
  */
 int hook_names(const char *dir, char ***ret, struct err *e);
-/* Of @names, which ends with NULL. Accepts NULL. */
-void hook_names_free(char **names);
-static inline void hook_names_freep(char ***names)
-{
-	hook_names_free(*names);
-}
-
 /*
  * Call @name and wait for its end, at most set->timeout_ms; then its process group is killed. What it writes to stdout and stderr
  * is logged. The call is noted in @state_fd (hook_state.h) by the child itself, so it is noted if and only if it was begun, whoever is

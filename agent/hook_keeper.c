@@ -15,6 +15,7 @@
 #include "agent/log.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
+#include "lib/base/text.h"
 
 /* Thaws that could not be begun (no process to be had) are tried again. */
 #define THAW_ROUNDS 3u
@@ -52,7 +53,7 @@ static int keeper_freeze_one(struct keeper *k, const char *name, struct err *e)
 
 static int keeper_freeze(struct keeper *k, struct err *e)
 {
-	_cleanup_(hook_names_freep) char **names = NULL;
+	_cleanup_(text_list_freep) char **names = NULL;
 	int r = hook_names(k->set.dir, &names, e);
 
 	for (char **n = names; r >= 0 && *n; n++) {

@@ -18,6 +18,7 @@
 #include "agent/hook_keeper.h"
 #include "agent/pause.h"
 #include "lib/base/io.h"
+#include "lib/base/text.h"
 
 /* The kernel takes no longer string into an environment than 128 KiB; what is beyond is left out. */
 #define LIST_MAX ((size_t)120 << 10)
@@ -51,7 +52,7 @@ static enum hook_policy hooks_policy(struct snapshot *const *all, unsigned int n
 
 bool hooks_wanted(struct snapshot *const *all, unsigned int n)
 {
-	_cleanup_(hook_names_freep) char **names = NULL;
+	_cleanup_(text_list_freep) char **names = NULL;
 
 	/* one that cannot be read is for the keeper to tell of */
 	return hooks_policy(all, n) != HOOKS_OFF && hook_names(hooks_dir(), &names, NULL) != 0;

@@ -17,6 +17,7 @@
 #include "agent/module.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
+#include "lib/base/text.h"
 #include "lib/layout/sysblock.h"
 
 int leftover_claim(const char *name, struct err *e)
@@ -194,7 +195,7 @@ static void repair_named(struct repair *x, const char *base)
 static int repair_devices(struct repair *x)
 {
 	static const char *const roles[] = { "view", "snap", "origin", "cow", "real" };
-	_cleanup_(mapper_names_freep) char **names = NULL;
+	_cleanup_(text_list_freep) char **names = NULL;
 	int r;
 
 	if (!mapper_present())

@@ -14,21 +14,9 @@
 #include <systemd/sd-journal.h>
 
 #include "lib/base/cleanup.h"
+#include "lib/base/io.h"
 
 #define LOG_LINE_MAX 1024
-
-/* systemd says in the environment which socket stderr was; it may have been redirected since. */
-static bool log_to_journal(void)
-{
-	const char *stream = secure_getenv("JOURNAL_STREAM");
-	char mine[64];
-	struct stat st;
-
-	if (!stream || fstat(STDERR_FILENO, &st) < 0)
-		return false;
-	snprintf(mine, sizeof(mine), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
-	return !strcmp(stream, mine);
-}
 
 /* The fields of one entry, each "NAME=value". */
 struct log_entry {
@@ -103,7 +91,8 @@ void log_message(int priority, const struct log_fields *fields, const char *form
 		if ((unsigned char)*c < ' ' || *c == 0x7f)
 			*c = '?';
 	}
-	if (log_to_journal() && log_send(priority, fields, text))
+	if (io_is_stream(STDERR_FILENO, secure_getenv("JOURNAL_STREAM")) &&
+	    log_send(priority, fields, text))
 		return;
 	dprintf(STDERR_FILENO, "ambrod: %s%s\n",
 		priority <= LOG_ERR	  ? "error: "

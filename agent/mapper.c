@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 
+#include "lib/base/text.h"
 #include "lib/layout/sysblock.h"
 
 /* A tool that looks at a device (blkid, udev) has it open for a moment. */
@@ -354,23 +355,9 @@ int mapper_name(dev_t dev, char ret[static MAPPER_NAME_MAX], struct err *e)
 	return err_set(e, -ENXIO, "%u:%u is not a device-mapper device", major(dev), minor(dev));
 }
 
-static int names_add(char ***names, size_t *count, const char *name)
-{
-	char **more = reallocarray(*names, *count + 2, sizeof(*more));
-
-	if (!more)
-		return -ENOMEM;
-	*names = more;
-	more[*count] = strdup(name);
-	if (!more[*count])
-		return -ENOMEM;
-	more[++*count] = NULL;
-	return 0;
-}
-
 int mapper_names(const char *prefix, char ***ret, struct err *e)
 {
-	_cleanup_(mapper_names_freep) char **names = calloc(1, sizeof(*names));
+	_cleanup_(text_list_freep) char **names = calloc(1, sizeof(*names));
 	_cleanup_task_ struct dm_task *t = NULL;
 	struct dm_names *n;
 	size_t count = 0;
@@ -387,20 +374,13 @@ int mapper_names(const char *prefix, char ***ret, struct err *e)
 	/* an empty list has one entry, of no device */
 	for (bool more = n && n->dev; more;) {
 		if (!strncmp(n->name, prefix, strlen(prefix)) &&
-		    names_add(&names, &count, n->name) < 0)
+		    text_list_add(&names, &count, n->name) < 0)
 			return err_oom(e);
 		more = n->next != 0;
 		n = (struct dm_names *)((char *)n + n->next);
 	}
 	*ret = TAKE_PTR(names);
 	return 0;
-}
-
-void mapper_names_free(char **names)
-{
-	for (char **n = names; n && *n; n++)
-		free(*n);
-	free(names);
 }
 
 void mapper_path(dev_t dev, char *buf, size_t size)

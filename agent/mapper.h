@@ -76,10 +76,8 @@ int mapper_info(const char *name, struct mapper_info *ret, struct err *e);
 int mapper_read(const char *name, bool status, struct mapper_table *ret, struct err *e);
 /* The name of device @dev. -ENXIO: not a device-mapper device. */
 int mapper_name(dev_t dev, char ret[static MAPPER_NAME_MAX], struct err *e);
-/* Names of all devices whose name begins with @prefix; a list for mapper_names_free(). */
+/* Names of all devices whose name begins with @prefix; a list for text_list_free(). */
 int mapper_names(const char *prefix, char ***ret, struct err *e);
-void mapper_names_free(char **names);
-DEFINE_CLEANUP(char *, mapper_names_free);
 /* The kernel's node of it. */
 void mapper_path(dev_t dev, char *buf, size_t size);
 

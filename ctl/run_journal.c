@@ -14,6 +14,7 @@
 #include <systemd/sd-journal.h>
 
 #include "lib/base/cleanup.h"
+#include "lib/base/io.h"
 #include "lib/base/text.h"
 
 #define JOURNAL_TEXT_MAX 2048
@@ -71,19 +72,6 @@ static void journal_send(const struct run_entry *entry, const char *text)
 		free(f.text[--f.count]);
 }
 
-/* systemd says in the environment which socket stderr was; it may have been redirected since. */
-static bool journal_is_stderr(void)
-{
-	const char *stream = secure_getenv("JOURNAL_STREAM");
-	char mine[64];
-	struct stat st;
-
-	if (!stream || fstat(STDERR_FILENO, &st) < 0)
-		return false;
-	snprintf(mine, sizeof(mine), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
-	return !strcmp(stream, mine);
-}
-
 bool run_journal(const struct run_entry *entry, const char *format, ...)
 {
 	char text[JOURNAL_TEXT_MAX], clean[JOURNAL_TEXT_MAX];
@@ -93,5 +81,5 @@ bool run_journal(const struct run_entry *entry, const char *format, ...)
 	vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
 	journal_send(entry, text_clean(text, true, clean, sizeof(clean)));
-	return journal_is_stderr();
+	return io_is_stream(STDERR_FILENO, secure_getenv("JOURNAL_STREAM"));
 }

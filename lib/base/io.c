@@ -186,3 +186,14 @@ uint64_t io_realtime_ns(void)
 {
 	return io_clock_ns(CLOCK_REALTIME);
 }
+
+bool io_is_stream(int fd, const char *stream)
+{
+	char mine[64];
+	struct stat st;
+
+	if (!stream || fstat(fd, &st) < 0)
+		return false;
+	snprintf(mine, sizeof(mine), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
+	return !strcmp(stream, mine);
+}

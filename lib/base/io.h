@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -30,6 +31,12 @@ ssize_t io_read_line(const char *path, char *buf, size_t size);
 int io_read_u64(const char *path, uint64_t *ret);
 /* Write @text into an existing file (sysfs); never creates one. */
 int io_write_text(const char *path, const char *text);
+
+/*
+ * Is @fd the socket that @stream names, "DEVICE:INODE"? systemd says so in JOURNAL_STREAM of what it connected to the journal; it may
+ * have been redirected since. NULL: no.
+ */
+bool io_is_stream(int fd, const char *stream);
 
 /* A device's or a regular file's size in bytes. */
 int io_size(int fd, uint64_t *ret);

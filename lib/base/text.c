@@ -137,3 +137,26 @@ int text_device(const char *text, dev_t *ret)
 	*ret = makedev(major_number, minor_number);
 	return 0;
 }
+
+int text_list_add(char ***list, size_t *count, const char *text)
+{
+	char **more = reallocarray(*list, *count + 2, sizeof(*more)), *copy;
+
+	if (!more)
+		return -ENOMEM;
+	*list = more;
+	more[*count] = NULL;
+	copy = strdup(text);
+	if (!copy)
+		return -ENOMEM;
+	more[(*count)++] = copy;
+	more[*count] = NULL;
+	return 0;
+}
+
+void text_list_free(char **list)
+{
+	for (char **at = list; at && *at; at++)
+		free(*at);
+	free(list);
+}

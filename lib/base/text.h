@@ -23,5 +23,15 @@ char *text_clean(const char *text, bool printable, char *buf, size_t size);
 char *text_sanitise(const char *text);
 /* Octal escapes ("\040", always three digits), with which the kernel writes blanks in paths, become bytes; in place. */
 void text_unescape(char *text);
+/*
+ * A list of strings, ended by NULL; both are owned by it. Add a copy of @text to @list, of which @count is known and which is
+ * an allocated list or NULL. 0 or -ENOMEM: it is as it was.
+ */
+int text_list_add(char ***list, size_t *count, const char *text);
+void text_list_free(char **list);
+static inline void text_list_freep(char ***list)
+{
+	text_list_free(*list);
+}
 /* A device number as sysfs writes it, "MAJOR:MINOR" and nothing more. Returns 0 or -EINVAL. */
 int text_device(const char *text, dev_t *ret);
