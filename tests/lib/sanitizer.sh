@@ -42,12 +42,16 @@ sanitizer_begin() {
 	[[ ! -e $lib/tsan.supp ]] || TSAN_OPTIONS+=:suppressions=$lib/tsan.supp
 }
 
+# What LSan's own tracer writes when a test kills the process that it is looking through: it says that it could not
+# look, not that it found anything.
+sanitizer_disturbed='^==[^=]+==[0-9]+==Unable to get registers from thread [0-9]+\.$'
+
 # sanitizer_end: print the reports; false when there are any.
 sanitizer_end() {
 	local report found=0
 	[[ $sanitizer_reports ]] || return 0
 	for report in "$sanitizer_reports"/*; do
-		[[ -s $report ]] || continue
+		[[ -f $report ]] && grep -qvE "$sanitizer_disturbed" "$report" || continue
 		found=1
 		printf -- '--- sanitizer: %s\n' "${report##*/}"
 		head -n 100 "$report"
