@@ -103,10 +103,41 @@ tier_style() {
 	done
 }
 
+# beside CMD…: run as one of as many as there are CPUs. What it prints comes in one piece when it ends, what it counts
+# when all have ended.
+beside() {
+	local out
+	while (($(jobs -rp | wc -l) >= $(nproc))); do
+		wait -n || :
+	done
+	launched=$((launched + 1))
+	# shellcheck disable=SC2030 # its own, on purpose
+	{
+		passed=0 failed=0 skipped=0
+		out=$("$@" && echo "$passed $failed $skipped" >"$counts/$launched")
+		[[ ! $out ]] || printf '%s\n' "$out"
+	} &
+}
+
+# together FUNCTION: one that calls beside. A test that ended without a word has failed.
+together() {
+	local launched=0 counts i p f s
+	counts=$(mktemp -d)
+	"$1"
+	wait
+	for ((i = 1; i <= launched; i++)); do
+		read -r p f s 2>/dev/null <"$counts/$i" || p=0 f=1 s=0
+		# shellcheck disable=SC2031 # nor lost
+		passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+	done
+	rm -rf "$counts"
+}
+
+# These two share nothing with each other but the processors.
 tier_unit() {
 	local t
 	for t in "$O"/tests/unit/test-*; do
-		[[ -f $t && -x $t && $t != *.* ]] && run_cmocka "$t"
+		[[ -f $t && -x $t && $t != *.* ]] && beside run_cmocka "$t"
 	done
 }
 
@@ -115,7 +146,7 @@ tier_fuzz() {
 	for t in "$O"/tests/fuzz/fuzz-*; do
 		[[ -f $t && -x $t && $t != *.* ]] || continue
 		corpus=tests/fuzz/corpus/$(basename "$t" | cut -c 6-)
-		[[ -d $corpus ]] && run "$(basename "$t")" timeout -k 20 "$limit" "$t" "$corpus"
+		[[ -d $corpus ]] && beside run "$(basename "$t")" timeout -k 20 "$limit" "$t" "$corpus"
 	done
 }
 
@@ -132,7 +163,10 @@ for tier; do
 	*) echo "run.sh: no tier $tier" >&2 && exit 2 ;;
 	esac
 	printf '%s\n' "$tier"
-	"tier_$tier"
+	case $tier in
+	unit | fuzz) together "tier_$tier" ;;
+	*) "tier_$tier" ;;
+	esac
 done
 printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
 ((failed == 0))
