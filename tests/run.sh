@@ -133,15 +133,13 @@ together() {
 	rm -rf "$counts"
 }
 
-# These two share nothing with each other but the processors.
-tier_unit() {
+unit_tests() {
 	local t
 	for t in "$O"/tests/unit/test-*; do
 		[[ -f $t && -x $t && $t != *.* ]] && beside run_cmocka "$t"
 	done
 }
-
-tier_fuzz() {
+fuzz_tests() {
 	local t corpus
 	for t in "$O"/tests/fuzz/fuzz-*; do
 		[[ -f $t && -x $t && $t != *.* ]] || continue
@@ -149,11 +147,23 @@ tier_fuzz() {
 		[[ -d $corpus ]] && beside run "$(basename "$t")" timeout -k 20 "$limit" "$t" "$corpus"
 	done
 }
+# Those that ask for no privilege share no disk, mount or tracker with anybody.
+unprivileged_tests() {
+	local t tests
+	mapfile -t tests < <(grep -L '^require_root' tests/integration/*.sh)
+	for t in "${tests[@]}"; do
+		beside run "$(basename "$t" .sh)" timeout -k 20 "$limit" bash "$t"
+	done
+}
 
+tier_unit() { together unit_tests; }
+tier_fuzz() { together fuzz_tests; }
 tier_integration() {
-	local t
-	for t in tests/integration/*.sh; do
-		[[ -f $t ]] && run "$(basename "$t" .sh)" timeout -k 20 "$limit" bash "$t"
+	local t tests
+	together unprivileged_tests
+	mapfile -t tests < <(grep -l '^require_root' tests/integration/*.sh)
+	for t in "${tests[@]}"; do
+		run "$(basename "$t" .sh)" timeout -k 20 "$limit" bash "$t"
 	done
 }
 
@@ -163,10 +173,7 @@ for tier; do
 	*) echo "run.sh: no tier $tier" >&2 && exit 2 ;;
 	esac
 	printf '%s\n' "$tier"
-	case $tier in
-	unit | fuzz) together "tier_$tier" ;;
-	*) "tier_$tier" ;;
-	esac
+	"tier_$tier"
 done
 printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
 ((failed == 0))
