@@ -2,7 +2,7 @@
 /*
  * The order of steps (invariants: freeze.h):
  *
- *  1. freeze_new()    open every mount point; make the shared page; start the guardian and hear from it
+ *  1. freeze_new()    open every mount point; give them to the guardian and hear from it
  *  2. freeze_sync()   syncfs each, until little is left
  *  3. freeze_begin()  a. note rcu_expedited in the state file, then set it
  *                     b. lock our pages in memory, go before other threads (pace.h)
@@ -56,7 +56,8 @@ struct freeze {
 	struct freeze_mount *mounts; /* in mount order */
 	size_t count;
 	uint64_t max_ns;
-	struct guardian guardian;
+	struct guardian *guardian; /* the caller's, or `own` */
+	struct guardian own;
 	int *fds; /* of the mounts, for the guardian */
 	uint64_t begin_ns, duration_ns, sync_ns;
 	struct pace_place place; /* of the thread that froze, before it was in a hurry */
@@ -147,12 +148,18 @@ static int freeze_open_mount(struct freeze *f, const struct disk_mount *m, struc
 int freeze_new(const struct disk_mount *mounts, size_t count, unsigned int max_ms,
 	       struct freeze **ret, struct err *e)
 {
+	return freeze_new_guarded(NULL, mounts, count, max_ms, ret, e);
+}
+
+int freeze_new_guarded(struct guardian *g, const struct disk_mount *mounts, size_t count,
+		       unsigned int max_ms, struct freeze **ret, struct err *e)
+{
 	_cleanup_(freeze_freep) struct freeze *f = calloc(1, sizeof(*f));
 	int r;
 
 	if (!f)
 		return err_oom(e);
-	f->guardian.socket = -EBADF;
+	f->guardian = g ? g : &f->own;
 	f->max_ns = (uint64_t)max_ms * 1000000;
 	f->mounts = calloc(count + 1, sizeof(*f->mounts));
 	f->fds = calloc(count + 1, sizeof(*f->fds));
@@ -165,7 +172,7 @@ int freeze_new(const struct disk_mount *mounts, size_t count, unsigned int max_m
 			return r;
 		f->fds[i] = f->mounts[i].fd;
 	}
-	r = guardian_start(&f->guardian, f->fds, (uint32_t)count, e);
+	r = guardian_hold(f->guardian, f->fds, (uint32_t)count, e);
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(f);
@@ -178,7 +185,9 @@ void freeze_free(struct freeze *f)
 		return;
 	if (f->standing)
 		freeze_thaw(f, NULL);
-	guardian_stop(&f->guardian);
+	/* before anything is closed that it, or its keeper, might thaw */
+	guardian_let_go(f->guardian);
+	guardian_stop(&f->own);
 	for (size_t i = 0; i < f->count; i++) {
 		close_fd(f->mounts[i].fd);
 		free(f->mounts[i].path);
@@ -226,7 +235,7 @@ uint64_t freeze_sync_ns(const struct freeze *f)
 /* FIFREEZE; for an XFS on one processor with the thread that it will wait for. */
 static int freeze_ioctl(struct freeze *f, const struct freeze_mount *m)
 {
-	struct pace_pusher *slot = &f->guardian.page->pusher;
+	struct pace_pusher *slot = &f->guardian->page->pusher;
 	bool joined = m->pusher && f->hurried && pace_join(slot, m->pusher);
 	int r = ioctl(m->fd, FIFREEZE, 0) < 0 ? -errno : 0;
 
@@ -238,7 +247,7 @@ static int freeze_ioctl(struct freeze *f, const struct freeze_mount *m)
 static int freeze_one(struct freeze *f, size_t i, struct err *e)
 {
 	struct freeze_mount *m = &f->mounts[i];
-	atomic_int *state = &f->guardian.page->state[i];
+	atomic_int *state = &f->guardian->page->state[i];
 	int r;
 
 	if (freeze_expired(f)) {
@@ -270,7 +279,7 @@ static int freeze_probe(struct freeze *f, struct err *e)
 	int r = 0;
 
 	for (size_t i = 0; i < f->count && f->stacked && r >= 0; i++) {
-		atomic_int *state = &f->guardian.page->state[i];
+		atomic_int *state = &f->guardian->page->state[i];
 
 		r = freeze_one(f, i, e);
 		if (r >= 0 && atomic_load(state) == GUARDIAN_FROZEN)
@@ -284,17 +293,17 @@ int freeze_begin(struct freeze *f, struct err *e)
 {
 	int r = 0;
 
-	rcu_expedite(f->guardian.page);
+	rcu_expedite(f->guardian->page);
 	pages_hold();
 	f->hurried = pace_hurry(&f->place);
-	atomic_store(&f->guardian.page->expired, false);
-	atomic_store(&f->guardian.page->thawed_ns, 0);
+	atomic_store(&f->guardian->page->expired, false);
+	atomic_store(&f->guardian->page->thawed_ns, 0);
 	for (size_t i = 0; i < f->count; i++)
 		f->mounts[i].unfreezable = false;
 	f->standing = true;
 	f->begin_ns = io_now_ns();
-	atomic_store(&f->guardian.page->deadline_ns, f->begin_ns + f->max_ns);
-	r = guardian_wake(&f->guardian);
+	atomic_store(&f->guardian->page->deadline_ns, f->begin_ns + f->max_ns);
+	r = guardian_wake(f->guardian);
 	r = r < 0 ? err_set_errno(e, r, "the guardian process is gone") : freeze_probe(f, e);
 	for (size_t i = f->count; i > 0 && r >= 0; i--)
 		r = freeze_one(f, i - 1, e);
@@ -310,7 +319,7 @@ int freeze_thaw(struct freeze *f, struct err *e)
 	if (!f->standing)
 		return 0;
 	for (size_t i = 0; i < f->count; i++) {
-		atomic_int *state = &f->guardian.page->state[i];
+		atomic_int *state = &f->guardian->page->state[i];
 
 		if (atomic_load(state) != GUARDIAN_FROZEN)
 			continue;
@@ -322,7 +331,7 @@ int freeze_thaw(struct freeze *f, struct err *e)
 	}
 	f->duration_ns = io_now_ns() - f->begin_ns;
 	if (freeze_expired(f)) {
-		uint64_t thawed = atomic_load(&f->guardian.page->thawed_ns);
+		uint64_t thawed = atomic_load(&f->guardian->page->thawed_ns);
 
 		if (thawed)
 			f->duration_ns = thawed - f->begin_ns;
@@ -335,12 +344,12 @@ int freeze_thaw(struct freeze *f, struct err *e)
 				      "read was done",
 				      (unsigned int)(f->max_ns / 1000000));
 	}
-	atomic_store(&f->guardian.page->deadline_ns, 0);
-	guardian_wake(&f->guardian);
+	atomic_store(&f->guardian->page->deadline_ns, 0);
+	guardian_wake(f->guardian);
 	if (f->hurried)
 		pace_relax(&f->place);
 	pages_let_go();
-	rcu_relax(f->guardian.page);
+	rcu_relax(f->guardian->page);
 	f->standing = false;
 	return r;
 }
@@ -357,8 +366,8 @@ uint64_t freeze_duration_ns(const struct freeze *f)
 
 bool freeze_expired(const struct freeze *f)
 {
-	uint64_t deadline = atomic_load(&f->guardian.page->deadline_ns);
+	uint64_t deadline = atomic_load(&f->guardian->page->deadline_ns);
 
 	/* by the clock too, for a guardian that was killed or stopped */
-	return atomic_load(&f->guardian.page->expired) || (deadline && io_now_ns() > deadline);
+	return atomic_load(&f->guardian->page->expired) || (deadline && io_now_ns() > deadline);
 }

@@ -29,6 +29,7 @@
 #include "lib/base/err.h"
 
 struct freeze;
+struct guardian;
 
 /*
  * Open the mount points of @mounts (in mount order) and start the guardian. @max_ms: the deadline, counted
@@ -36,7 +37,10 @@ struct freeze;
  */
 int freeze_new(const struct disk_mount *mounts, size_t count, unsigned int max_ms,
 	       struct freeze **ret, struct err *e);
-/* Thaws if need be, dismisses the guardian. Accepts NULL. */
+/* The same, with a guardian of the caller's (guardian.h), which is started if need be and outlives the freeze. */
+int freeze_new_guarded(struct guardian *g, const struct disk_mount *mounts, size_t count,
+		       unsigned int max_ms, struct freeze **ret, struct err *e);
+/* Thaws if need be; the guardian is dismissed, or, if it is the caller's, lets go of the mounts. Accepts NULL. */
 void freeze_free(struct freeze *f);
 DEFINE_CLEANUP(struct freeze, freeze_free);
 

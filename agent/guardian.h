@@ -3,8 +3,10 @@
  * guardian - the process that thaws what the agent froze when the agent cannot.
  *
  * A process of its own (this program again, with GUARDIAN_ARGUMENT), because a thread dies with its
- * process. It shares one page with the agent and holds the file systems' descriptors and one end of a socket:
- * end of file there means that the agent is gone.
+ * process. It shares one page with the agent and has one end of a socket: end of file there means that the agent is
+ * gone. On it the file systems' descriptors come to it before a freeze (guardian_hold()), and it lets go of them when
+ * they may be unmounted again; so one process serves all freezes of a capture, and starts beside other work: it takes some
+ * 15 ms of a processor to start and lock its memory.
  *
  * A killed process closes nothing before its last thread has ended, and a thread that waits for a disk may take
  * its time. So the guardian is the child of a thread that never touches a disk, the keeper, and asks the kernel
@@ -52,27 +54,38 @@ struct guardian {
 	int pid;
 	int socket;
 	struct guardian_page *page;
-	const int *fds; /* the mounts', borrowed */
+	const int *fds; /* the mounts', borrowed; NULL: it holds none */
 	/* the keeper's */
 	pthread_t keeper;
 	bool kept; /* it runs */
+	bool met;  /* `spawned` was waited for */
 	sem_t spawned;
-	int theirs, page_fd; /* for the guardian; until `spawned` */
-	int result;	     /* of spawning it */
+	int theirs, page_fd; /* for the guardian; the keeper's */
+	int result;	     /* of spawning it; once `met` */
 	atomic_bool dismissed;
 };
 
 /*
- * @fds: the mounts', in mount order, @count <= GUARDIAN_MOUNTS_MAX; borrowed until guardian_stop(). @g may not
- * move until then. Waits until it is up.
+ * Begin to start one. Does not wait until it is up: guardian_hold() does. @g (zeroed, or stopped) may not move until
+ * guardian_stop(). 0 or a negative errno.
  */
-int guardian_start(struct guardian *g, const int *fds, uint32_t count, struct err *e);
+int guardian_start(struct guardian *g, struct err *e);
+/*
+ * Give it the mounts, and wait until it has them: from then on it thaws. Started if it is not, or was and is gone.
+ * @fds: in mount order, @count <= GUARDIAN_MOUNTS_MAX; borrowed until guardian_let_go() or guardian_stop(). On failure it
+ * is stopped.
+ */
+int guardian_hold(struct guardian *g, const int *fds, uint32_t count, struct err *e);
+/* All is thawed: it closes them, and waits for others. One that does not answer is stopped. Accepts one that holds none. */
+void guardian_let_go(struct guardian *g);
 /* Look at the deadline that is now in the page. Never blocks. -EPIPE: it is gone. */
 int guardian_wake(struct guardian *g);
-/* All is thawed: dismiss it and wait for its end. Accepts a zeroed one with socket < 0; idempotent. */
+/* It holds none, and nobody will need it any more: it may end while others work. guardian_stop() waits for that. */
+void guardian_dismiss(struct guardian *g);
+/* All is thawed: dismiss it and wait for its end. Accepts a zeroed one; idempotent. */
 void guardian_stop(struct guardian *g);
 
-/* main() of the guardian process: descriptors 3 socket, 4 page, 5… mounts. Returns an exit code. */
+/* main() of the guardian process: descriptors 3 socket, 4 page. Returns an exit code. */
 int guardian_main(void);
 
 /* Set rcu_expedited to 0; async-signal-safe. */

@@ -51,25 +51,27 @@ static int keeper_freeze_one(struct keeper *k, const char *name, struct err *e)
 	return hook_run(&k->set, name, HOOK_FREEZE, k->state.fd, HOOK_KEEPER_SOCKET, e);
 }
 
+/* A hook that failed, or (without @name) all of them: told in any case, borne or not. A cancellation is no failure of theirs. */
+static int keeper_failed(struct keeper *k, const char *name, int r, const struct err *e)
+{
+	k->failed++;
+	if (r == -ECANCELED)
+		return r;
+	keeper_warn(&k->set, name, e);
+	return k->go_on ? 0 : r;
+}
+
 static int keeper_freeze(struct keeper *k, struct err *e)
 {
 	_cleanup_(text_list_freep) char **names = NULL;
 	int r = hook_names(k->set.dir, &names, e);
 
+	if (r < 0)
+		return keeper_failed(k, NULL, r, e);
 	for (char **n = names; r >= 0 && *n; n++) {
 		r = keeper_freeze_one(k, *n, e);
-		if (r >= 0)
-			continue;
-		k->failed++;
-		if (r == -ECANCELED || !k->go_on)
-			return r;
-		keeper_warn(&k->set, *n, e);
-		r = 0;
-	}
-	if (r < 0 && k->go_on) {
-		k->failed++;
-		keeper_warn(&k->set, NULL, e);
-		return 0;
+		if (r < 0)
+			r = keeper_failed(k, *n, r, e);
 	}
 	return r;
 }

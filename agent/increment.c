@@ -330,13 +330,25 @@ struct base {
 	const struct manifest *manifest;
 	uint32_t region;
 	uint64_t index;
+	uint64_t same; /* chunks up to `index` that are SAME and were not told yet */
 };
+
+/* A word for each run, not for each chunk: the writer counts what it knows at every word. */
+static int base_tell_same(struct base *b, struct err *e)
+{
+	const uint64_t n = b->same;
+
+	b->same = 0;
+	return n ? image_writer_run(b->writer, b->region, b->index - n, n, CHUNK_SAME, e) : 0;
+}
 
 /* All that lies before chunk @index of @region and was not spoken of is free. */
 static int base_free_until(struct base *b, uint32_t region, uint64_t index, struct err *e)
 {
 	int r = 0;
 
+	if (b->region < region || b->index < index)
+		r = base_tell_same(b, e);
 	while (r >= 0 && (b->region < region || (b->region == region && b->index < index))) {
 		const uint64_t end = b->region < region
 					     ? region_chunks(b->manifest->regions[b->region].length,
@@ -366,9 +378,8 @@ static int increment_base(struct increment *i, const struct plan *plan,
 
 	while (r >= 0 && plan_next(plan, plan_used(plan), &at, &c)) {
 		r = base_free_until(b, c.region, c.index, e);
-		if (r >= 0)
-			r = image_writer_run(b->writer, c.region, c.index, 1, CHUNK_SAME, e);
 		b->index = c.index + 1;
+		b->same++;
 		if (!extent_set_overlaps(read, c.offset, c.length))
 			increment_offer(i, &c);
 	}

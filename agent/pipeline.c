@@ -33,7 +33,9 @@ struct item {
 
 struct pipeline {
 	struct pipeline_settings set;
-	uint8_t *plain;	  /* set.slots * chunk_size */
+	uint8_t *plain; /* set.slots * chunk_size, from a huge page's border on */
+	void *mapped;	/* what it lies in */
+	size_t mapped_size;
 	uint8_t **frames; /* free frame buffers, a stack; guarded by lock, as all below */
 	size_t n_frames, frame_size, all_frames;
 	uint8_t *frame_memory;
@@ -304,10 +306,33 @@ static void *writer_main(void *arg)
 
 /* ---- the owner's side ------------------------------------------------------------------------- */
 
-static int pipeline_allocate(struct pipeline *p)
+/* Of the processors that we know; where it is another size nothing but speed is lost. */
+#define HUGE_PAGE ((size_t)2 << 20)
+
+/*
+ * The plain buffers, in huge pages where the kernel has some: what is pinned for io_uring, made present before a freeze, locked in
+ * memory for it, and given back are thousands of pages otherwise (measured in an increment: 62 of 98 ms of its thread).
+ */
+static int pipeline_map(struct pipeline *p)
 {
 	size_t plain_size = (size_t)p->set.slots * p->set.chunk_size;
 
+	p->mapped_size = plain_size + HUGE_PAGE;
+	p->mapped = mmap(NULL, p->mapped_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			 -1, 0);
+	if (p->mapped == MAP_FAILED) {
+		p->mapped = NULL;
+		return -ENOMEM;
+	}
+	p->plain = (uint8_t *)p->mapped + (-(uintptr_t)p->mapped & (HUGE_PAGE - 1));
+	madvise(p->plain, plain_size, MADV_HUGEPAGE);
+	/* the agent's children must not copy buffers that the kernel is reading into */
+	madvise(p->plain, plain_size, MADV_DONTFORK);
+	return 0;
+}
+
+static int pipeline_allocate(struct pipeline *p)
+{
 	p->all_frames = p->set.threads + 4;
 	p->frame_size = ROUND_UP(codec_bound(p->set.chunk_size), 4096);
 	/* one place for each slot that is read or waits, and one for each frame that waits to be written */
@@ -318,15 +343,9 @@ static int pipeline_allocate(struct pipeline *p)
 	p->frames = calloc(p->all_frames, sizeof(uint8_t *));
 	p->threads = calloc(p->set.threads + 1, sizeof(*p->threads));
 	p->frame_memory = malloc(p->all_frames * p->frame_size);
-	p->plain =
-		mmap(NULL, plain_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (p->plain == MAP_FAILED)
-		p->plain = NULL;
 	if (!p->slots || !p->free || !p->ring || !p->frames || !p->threads || !p->frame_memory ||
-	    !p->plain)
+	    pipeline_map(p) < 0)
 		return -ENOMEM;
-	/* the agent's children must not copy buffers that the kernel is reading into */
-	madvise(p->plain, plain_size, MADV_DONTFORK);
 	for (size_t i = 0; i < p->all_frames; i++)
 		p->frames[p->n_frames++] = p->frame_memory + i * p->frame_size;
 	for (unsigned int i = 0; i < p->set.slots; i++) {
@@ -385,8 +404,8 @@ void pipeline_free(struct pipeline *p)
 	pipeline_stop(p, NULL);
 	pthread_mutex_unlock(&p->lock);
 	pipeline_join(p);
-	if (p->plain)
-		munmap(p->plain, (size_t)p->set.slots * p->set.chunk_size);
+	if (p->mapped)
+		munmap(p->mapped, p->mapped_size);
 	free(p->frame_memory);
 	free(p->frames);
 	free(p->threads);
@@ -482,19 +501,17 @@ int pipeline_drain(struct pipeline *p, struct err *e)
 
 int pipeline_reserve(struct pipeline *p, unsigned int slots, struct err *e)
 {
-	size_t base = (size_t)p->set.base_slots * p->set.chunk_size;
+	size_t bytes;
 
 	if (slots > p->set.slots) {
 		return err_set(e, -E2BIG, "%u chunks do not fit into memory at once (%u do)", slots,
 			       p->set.slots);
 	}
 	slots = MAX(slots, p->set.base_slots);
-	if (slots > p->set.base_slots) {
-		size_t more = (size_t)slots * p->set.chunk_size - base;
-
-		if (madvise(p->plain + base, more, MADV_POPULATE_WRITE) < 0)
-			memset(p->plain + base, 0, more);
-	}
+	/* the base too: of what was not registered with io_uring a short pass has touched only some */
+	bytes = (size_t)slots * p->set.chunk_size;
+	if (madvise(p->plain, bytes, MADV_POPULATE_WRITE) < 0)
+		memset(p->plain, 0, bytes);
 	pthread_mutex_lock(&p->lock);
 	pipeline_circulate(p, slots);
 	pthread_mutex_unlock(&p->lock);

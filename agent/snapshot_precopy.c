@@ -16,10 +16,13 @@
  *      done; without (c) or (e) the capture fails.
  *  S4. While frozen: only ioctl, the tracker's mapped memory and grace period, and reads (F2).
  *
- * Order of begin():  1 track  2 open era  3 freeze, thaw  4 map, open era
- *          of next(): 5 flush  6 open era, scan  then either hand out, or
+ * Order of begin():  1 track  2 open era  3 freeze, thaw  4 map, open era if something could not be frozen
+ *          of next(): 5 flush  6 scan  then either open era, scan, hand out, or
  *                     7 run hooks, back to 5  8 make memory ready, flush, freeze  9 open era, scan  hand out
  *                     10 (all is read) scan  11 thaw, run hooks  12 check S3
+ *
+ * Opening an era costs a grace period, so that is done only for ranges that are handed out (S1): the first scan of 6 only tells
+ * how much there is. One that is not frozen may miss what is written meanwhile, and the next scan is since the same era.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -40,6 +43,8 @@
 #define SHORT_NS 20000000u
 /* Passes that did not get smaller by a quarter before we stop hoping. */
 #define STALLED_MAX 3u
+/* Chunks that a last pass may have, even if next to nothing was written before it. */
+#define LAST_CHUNKS UINT64_C(64)
 /* Extents that can be noted while frozen, at least: without allocating, and more than twice those known before. */
 #define DIRTY_RESERVE 65536u
 
@@ -51,13 +56,14 @@ struct precopy {
 	int fd;			  /* its, or -EBADF */
 	uint32_t since;		  /* S1 */
 	uint32_t since_before;	  /* `since` before the freeze, to fall back on */
-	uint32_t quiet;		  /* opened when the map was made */
+	uint32_t quiet;		  /* opened when the map was made, or `since`: stand_guarantee() */
 	uint32_t era_frozen;
 	struct plan_cost cost; /* of `dirty` */
 	uint64_t least; /* bytes of the smallest pass so far: against the last one, ups and downs would never end */
 	uint64_t reserved; /* chunks */
 	unsigned int stalled;
-	bool held; /* the hooks of this attempt were asked */
+	bool held;   /* the hooks of this attempt were asked */
+	bool frozen; /* all of the first freeze stood still */
 };
 
 static void precopy_end(struct snapshot *s)
@@ -114,10 +120,20 @@ static int precopy_flush(struct snapshot *s, struct err *e)
 			r = freeze_sync(p->stand.freeze, e);
 		if (r >= 0)
 			r = stand_begin(s, &p->stand, e);
+		p->frozen = r >= 0 && stand_all_frozen(&p->stand);
 		if (r >= 0)
 			r = stand_thaw(s, &p->stand, e);
 	}
 	return r;
+}
+
+/* What cannot be frozen must be quiet from now on to count as frozen; where there is nothing of the kind it does not matter. */
+static int precopy_be_quiet(struct precopy *p, struct err *e)
+{
+	if (!p->frozen)
+		return tracker_open_era(p->tracker, &p->quiet, e);
+	p->quiet = p->since;
+	return 0;
 }
 
 static int precopy_begin(struct snapshot *s, struct err *e)
@@ -129,6 +145,8 @@ static int precopy_begin(struct snapshot *s, struct err *e)
 		return err_oom(e);
 	p->fd = -EBADF;
 	s->state = p;
+	/* beside the tracker's waits */
+	stand_prepare(&p->stand);
 	r = precopy_track(s, e);
 	if (r < 0)
 		return r;
@@ -140,24 +158,23 @@ static int precopy_begin(struct snapshot *s, struct err *e)
 		r = precopy_flush(s, e);
 	if (r >= 0)
 		r = usedmap_make(s->disk, USEDMAP_LIVE, &s->map, e);
-	stand_disarm(&p->stand);
+	stand_ease(&p->stand);
 	if (r >= 0)
-		r = tracker_open_era(p->tracker, &p->quiet, e);
+		r = precopy_be_quiet(p, e);
 	if (r >= 0)
 		pause_at("mapped");
 	return r;
 }
 
 /*
- * Steps 6 and 9: open an era, and find what was written since `since`. Where file systems stand still, -ENOBUFS:
- * there is more than precopy_make_room() has made room for.
+ * Steps 6 and 9: open an era (@ret_era NULL: none), and find what was written since `since`. Where file systems stand still,
+ * -ENOBUFS: there is more than precopy_make_room() has made room for.
  */
 static int precopy_look(struct snapshot *s, bool frozen, uint32_t *ret_era, struct err *e)
 {
 	struct precopy *p = s->state;
-	int r;
+	int r = ret_era ? tracker_open_era(p->tracker, ret_era, e) : 0;
 
-	r = tracker_open_era(p->tracker, ret_era, e);
 	if (r < 0)
 		return r;
 	p->dirty.count = 0;
@@ -214,7 +231,7 @@ static int precopy_hand_out(struct snapshot *s, uint32_t era, const struct exten
 	*ret = &p->dirty;
 	if (!s->frozen) {
 		/* reading may take hours, in which anyone may unmount what he likes */
-		stand_disarm(&p->stand);
+		stand_ease(&p->stand);
 		atomic_store(&s->status->phase, PHASE_REREAD);
 	}
 	return 1;
@@ -288,9 +305,14 @@ static int precopy_make_ready(struct snapshot *s, struct err *e)
 	struct precopy *p = s->state;
 	int r;
 
-	/* what is touched here is time in which more is written: little at first, more if that was too little */
-	p->reserved = MIN(s->capacity,
-			  MAX(p->cost.chunks * 3, s->capacity / 16 * (p->stand.attempts + 1)));
+	/*
+	 * What is touched here is time in which more is written: little at first, more if that was too little. `cost` was written in
+	 * all the time since the last pass began, which is long against the time from here to the freeze.
+	 */
+	p->reserved = MAX(p->cost.chunks * 3, LAST_CHUNKS);
+	if (p->stand.attempts)
+		p->reserved = MAX(p->reserved, s->capacity / 16 * (p->stand.attempts + 1));
+	p->reserved = MIN(p->reserved, s->capacity);
 	r = s->reserve(s->reserve_ctx, p->reserved, e);
 	if (r >= 0)
 		r = precopy_make_room(p, e);
@@ -382,7 +404,7 @@ static int precopy_conclude(struct snapshot *s, struct err *e)
 
 	s->frozen = false;
 	r = stand_thaw(s, &p->stand, e);
-	stand_disarm(&p->stand);
+	stand_dismiss(&p->stand);
 	stand_release(&p->stand);
 	pause_at("thawed");
 	if (r < 0)
@@ -425,11 +447,24 @@ static int precopy_too_slow(struct snapshot *s, struct err *e)
 		s->request->max_freeze_ms);
 }
 
+/* Step 6, when there is to be another pass. */
+static int precopy_again(struct snapshot *s, const struct extent_set **ret, struct err *e)
+{
+	struct precopy *p = s->state;
+	uint32_t era;
+	int r;
+
+	r = precopy_look(s, false, &era, e);
+	if (r < 0)
+		return r;
+	return p->unread.count ? precopy_hand_out_unread(s, era, ret, e)
+			       : precopy_hand_out(s, era, ret);
+}
+
 /* Steps 5 to 9. -EAGAIN: rest, and call it again. */
 static int precopy_advance(struct snapshot *s, const struct extent_set **ret, struct err *e)
 {
 	struct precopy *p = s->state;
-	uint32_t era;
 	int r;
 
 	r = stand_held(&p->stand, e);
@@ -438,13 +473,13 @@ static int precopy_advance(struct snapshot *s, const struct extent_set **ret, st
 	if (r >= 0)
 		r = freeze_sync(p->stand.freeze, e);
 	if (r >= 0)
-		r = precopy_look(s, false, &era, e);
+		r = precopy_look(s, false, NULL, e);
 	if (r >= 0)
 		r = precopy_check_doubt(s, e);
 	if (r < 0)
 		return r;
 	if (p->unread.count)
-		return precopy_hand_out_unread(s, era, ret, e);
+		return precopy_again(s, ret, e);
 	switch (precopy_choose(s, p)) {
 	case CHOICE_FREEZE:
 		r = p->held ? 0 : precopy_hold(s, e);
@@ -457,7 +492,7 @@ static int precopy_advance(struct snapshot *s, const struct extent_set **ret, st
 	case CHOICE_GIVE_UP:
 		return precopy_give_up(s, e);
 	default:
-		return precopy_hand_out(s, era, ret);
+		return precopy_again(s, ret, e);
 	}
 }
 

@@ -71,7 +71,8 @@ static int stand_arm_once(struct snapshot *const *all, unsigned int n, struct st
 	}
 	if (r >= 0)
 		r = stand_collect(all, n, st, &mounts, e);
-	return r < 0 ? r : freeze_new(mounts, st->count, max_ms, &st->freeze, e);
+	return r < 0 ? r
+		     : freeze_new_guarded(&st->guardian, mounts, st->count, max_ms, &st->freeze, e);
 }
 
 int stand_arm(struct snapshot *const *all, unsigned int n, struct stand *st, struct err *e)
@@ -79,17 +80,45 @@ int stand_arm(struct snapshot *const *all, unsigned int n, struct stand *st, str
 	int r = -ESTALE;
 
 	for (unsigned int i = 0; i < LOOKS_MAX && r == -ESTALE; i++) {
-		stand_disarm(st);
+		stand_ease(st);
 		r = stand_arm_once(all, n, st, e);
 	}
 	return r;
 }
 
-void stand_disarm(struct stand *st)
+void stand_ease(struct stand *st)
 {
 	freeze_free(TAKE_PTR(st->freeze));
 	free(TAKE_PTR(st->ids));
 	st->count = 0;
+}
+
+void stand_dismiss(struct stand *st)
+{
+	stand_ease(st);
+	guardian_dismiss(&st->guardian);
+}
+
+void stand_disarm(struct stand *st)
+{
+	stand_ease(st);
+	guardian_stop(&st->guardian);
+}
+
+void stand_prepare(struct stand *st)
+{
+	/* what fails here fails in stand_arm() too, with words */
+	if (!st->guardian.kept)
+		guardian_start(&st->guardian, NULL);
+}
+
+bool stand_all_frozen(const struct stand *st)
+{
+	for (size_t i = 0; i < st->count; i++) {
+		if (freeze_unfrozen(st->freeze, i))
+			return false;
+	}
+	return true;
 }
 
 int stand_hold(struct snapshot *const *all, unsigned int n, struct stand *st, struct err *e)
@@ -102,7 +131,7 @@ int stand_hold(struct snapshot *const *all, unsigned int n, struct stand *st, st
 	r = stand_arm(all, n, st, e);
 	if (r >= 0)
 		r = freeze_sync(st->freeze, e);
-	stand_disarm(st);
+	stand_ease(st);
 	if (r >= 0)
 		r = hooks_freeze(all, n, &st->hooks, e);
 	return r < 0 ? r : 1;

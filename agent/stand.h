@@ -7,9 +7,11 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "agent/freeze.h"
+#include "agent/guardian.h"
 #include "agent/hooks.h"
 #include "agent/snapshot.h"
 #include "agent/tracker.h"
@@ -20,21 +22,30 @@
 #define STAND_REST_TIMES 4u
 
 struct stand {
-	struct freeze *freeze; /* armed, or NULL */
-	int *ids;	       /* mount ids, in the order of @freeze's mounts */
+	struct freeze *freeze;	  /* armed, or NULL */
+	struct guardian guardian; /* from stand_prepare() or stand_arm() to stand_disarm() */
+	int *ids;		  /* mount ids, in the order of @freeze's mounts */
 	size_t count;
 	uint64_t stood_ns; /* the last freeze */
 	unsigned int attempts;
 	struct hooks *hooks; /* frozen, or NULL */
 };
 
+/* Begin to start the guardian, which takes its time, so that stand_arm() need not wait for it. Never fails, may do nothing. */
+void stand_prepare(struct stand *st);
 /*
  * Look at the mounts of all the @n disks as they are now and make their freeze ready, at the shortest of their deadlines: from
  * now on they cannot be unmounted.
  */
 int stand_arm(struct snapshot *const *all, unsigned int n, struct stand *st, struct err *e);
-/* Let go of them; thaws if need be. Accepts one that was never armed. */
+/* Let go of them; thaws if need be. The guardian stays for the next stand_arm(). Accepts one that was never armed. */
+void stand_ease(struct stand *st);
+/* The same, and the guardian need not stay; it may take its time to end. */
+void stand_dismiss(struct stand *st);
+/* The same, and nothing is left of it. */
 void stand_disarm(struct stand *st);
+/* After stand_begin(): did all stand still, none of a kind that cannot? */
+bool stand_all_frozen(const struct stand *st);
 /*
  * Flush all the @n disks and run the hooks that are to be run before they are frozen. 1: the hooks are frozen, and nothing is armed;
  * 0: there are none, and nothing was done; or as hooks_freeze(). Blocks as long as they take.

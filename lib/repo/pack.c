@@ -6,7 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "lib/base/hex.h"
 #include "lib/image/digest.h"
@@ -33,11 +35,14 @@ struct pack {
 	struct crypt_session *session; /* likewise */
 	uint8_t *bytes;		       /* room for REPO_PACK_MAX: the kernel gives what is used */
 	size_t used;
+	struct digest *digest; /* of what is in `bytes`, as far as `hashed` */
+	size_t hashed;
 	struct repo_entry *entries;
 	size_t n, room;
 	/* made by pack_seal() */
 	struct record_head index;
 	struct pack_end end;
+	uint8_t hash[REPO_NAME_HASH];
 	char name[PACK_NAME_SIZE]; /* "": not sealed yet */
 };
 
@@ -138,6 +143,24 @@ int pack_head_make(const struct crypt *crypt, enum repo_purpose purpose,
 
 /* ---- filling --------------------------------------------------------------------------------------- */
 
+/* So much is hashed at a time while the pack is filled, in the processor's cache still: at the end somebody waits. */
+#define HASH_BYTES ((size_t)1 << 20)
+
+static void pack_hash(struct pack *p)
+{
+	digest_add(p->digest, p->bytes + p->hashed, p->used - p->hashed);
+	p->hashed = p->used;
+}
+
+/* Filling it meets thousands of pages otherwise, and so does giving it back. A hint, no more. */
+static void pack_use_huge_pages(const struct pack *p)
+{
+	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	const uintptr_t before = -(uintptr_t)p->bytes & (page - 1);
+
+	madvise(p->bytes + before, ROUND_DOWN(REPO_PACK_MAX - before, page), MADV_HUGEPAGE);
+}
+
 int pack_new(const uint8_t repo_id[REPO_ID_SIZE], const struct crypt *crypt, struct pack **ret,
 	     struct err *e)
 {
@@ -149,6 +172,8 @@ int pack_new(const uint8_t repo_id[REPO_ID_SIZE], const struct crypt *crypt, str
 	p->bytes = malloc(REPO_PACK_MAX);
 	if (!p->bytes)
 		return err_oom(e);
+	pack_use_huge_pages(p);
+	p->digest = digest_new();
 	memcpy(p->repo_id, repo_id, sizeof(p->repo_id));
 	p->crypt = crypt;
 	r = pack_head_make(crypt, REPO_PURPOSE_PACK, repo_id, p->bytes, &p->session, e);
@@ -164,6 +189,7 @@ void pack_free(struct pack *p)
 	if (!p)
 		return;
 	crypt_session_free(p->session);
+	digest_free(p->digest);
 	free(p->entries);
 	free(p->bytes);
 	free(p);
@@ -299,6 +325,8 @@ int pack_add(struct pack *p, enum repo_kind kind, const struct chunk_id *id, uin
 		chunk_write(at, &entry, frame);
 	}
 	p->used += before + around + frame_len;
+	if (p->used - p->hashed >= HASH_BYTES)
+		pack_hash(p);
 	p->entries[p->n++] = entry;
 	return 0;
 }
@@ -319,7 +347,12 @@ int pack_seal(struct pack *p, uint8_t ret_hash[REPO_NAME_HASH], struct err *e)
 {
 	const size_t index_len = p->n * sizeof(*p->entries);
 	struct iovec parts[PACK_PARTS];
+	size_t n;
 
+	if (*p->name) {
+		memcpy(ret_hash, p->hash, REPO_NAME_HASH);
+		return 0;
+	}
 	/* an empty list is no null pointer for those who hash and write it */
 	if (entries_reserve(p) < 0)
 		return err_oom(e);
@@ -332,8 +365,14 @@ int pack_seal(struct pack *p, uint8_t ret_hash[REPO_NAME_HASH], struct err *e)
 	};
 	record_make((enum ambro_record_type)REPO_RECORD_PACK_END, &p->end.end, sizeof(p->end.end),
 		    &p->end.head);
-	digest_of(parts, pack_parts(p, parts), ret_hash);
-	pack_name(ret_hash, p->name);
+	pack_hash(p);
+	/* `bytes` is the first */
+	n = pack_parts(p, parts);
+	for (size_t i = 1; i < n; i++)
+		digest_add(p->digest, parts[i].iov_base, parts[i].iov_len);
+	digest_end(p->digest, p->hash);
+	memcpy(ret_hash, p->hash, REPO_NAME_HASH);
+	pack_name(p->hash, p->name);
 	return 0;
 }
 

@@ -308,6 +308,92 @@ static void without_its_guardian_nothing_stays_frozen(void **state)
 	freeze_free(f);
 }
 
+static struct freeze *freeze_guarded(const struct stage *s, struct guardian *g)
+{
+	struct freeze *f = NULL;
+	struct err e = { 0 };
+
+	if (freeze_new_guarded(g, s->mounts, 2, 20000, &f, &e) < 0)
+		fail_msg("%s", e.text);
+	assert_int_equal(freeze_begin(f, &e), 0);
+	assert_true(is_frozen(&s->mounts[0]) && is_frozen(&s->mounts[1]));
+	return f;
+}
+
+static void one_guardian_serves_many_freezes_and_holds_nothing_between(void **state)
+{
+	struct guardian g = { 0 };
+	struct stage *s = *state;
+	pid_t pid = 0;
+
+	assert_int_equal(guardian_start(&g, NULL), 0);
+	for (int i = 0; i < 3; i++) {
+		struct freeze *f = freeze_guarded(s, &g);
+		char path[64];
+
+		if (!i)
+			pid = guardian_pid();
+		assert_int_equal(guardian_pid(), pid);
+		/* which thaws, as they stand still */
+		freeze_free(f);
+		assert_false(is_frozen(&s->mounts[0]) || is_frozen(&s->mounts[1]));
+		for (int fd = 0; fd < 32; fd++) {
+			char to[PATH_MAX] = "";
+
+			snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, fd);
+			if (readlink(path, to, sizeof(to) - 1) > 0)
+				assert_int_not_equal(strncmp(to, s->dir, strlen(s->dir)), 0);
+		}
+	}
+	guardian_dismiss(&g);
+	guardian_stop(&g);
+	guardian_stop(&g);
+	assert_int_not_equal(kill(pid, 0), 0);
+}
+
+static void a_guardian_that_was_killed_between_freezes_is_replaced(void **state)
+{
+	struct guardian g = { 0 };
+	struct stage *s = *state;
+	struct freeze *f = freeze_guarded(s, &g);
+	struct err e = { 0 };
+	pid_t first = guardian_pid();
+
+	assert_int_equal(freeze_thaw(f, &e), 0);
+	freeze_free(f);
+	assert_int_equal(kill(first, SIGKILL), 0);
+	f = freeze_guarded(s, &g);
+	assert_int_not_equal(guardian_pid(), first);
+	/* and one that is killed while they stand still thaws no other's file system later */
+	assert_int_equal(kill(guardian_pid(), SIGKILL), 0);
+	for (int i = 0; i < 200 && !freeze_expired(f); i++)
+		wait_ms(10);
+	freeze_free(f);
+	assert_false(is_frozen(&s->mounts[0]) || is_frozen(&s->mounts[1]));
+	f = freeze_guarded(s, &g);
+	assert_int_equal(freeze_thaw(f, &e), 0);
+	freeze_free(f);
+	guardian_stop(&g);
+}
+
+static void a_guardian_that_is_stopped_does_not_hold_us_up(void **state)
+{
+	struct guardian g = { 0 };
+	struct stage *s = *state;
+	struct freeze *f = freeze_guarded(s, &g);
+	struct err e = { 0 };
+
+	assert_int_equal(freeze_thaw(f, &e), 0);
+	assert_int_equal(kill(guardian_pid(), SIGSTOP), 0);
+	alarm(20);
+	freeze_free(f);
+	alarm(0);
+	f = freeze_guarded(s, &g);
+	assert_int_equal(freeze_thaw(f, &e), 0);
+	freeze_free(f);
+	guardian_stop(&g);
+}
+
 static unsigned long locked_kib(void)
 {
 	FILE *f = fopen("/proc/self/status", "re");
@@ -373,6 +459,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(the_guardian_of_a_killed_process_thaws_and_ends),
 		cmocka_unit_test(it_ends_too_when_the_deadline_had_passed),
 		cmocka_unit_test(without_its_guardian_nothing_stays_frozen),
+		cmocka_unit_test(one_guardian_serves_many_freezes_and_holds_nothing_between),
+		cmocka_unit_test(a_guardian_that_was_killed_between_freezes_is_replaced),
+		cmocka_unit_test(a_guardian_that_is_stopped_does_not_hold_us_up),
 		cmocka_unit_test(pages_stay_locked_while_another_freeze_stands),
 		cmocka_unit_test(who_freezes_goes_before_others_until_the_thaw),
 	};
