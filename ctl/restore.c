@@ -18,6 +18,9 @@
  *  5. Writes under way at the same time never overlap nor share a page: only the end of the target can be
  *     unaligned and go through the page cache, and TAIL, HEAD and FIRST have one thread.
  *  6. The first error stops all threads at their next piece, and is the one that is told.
+ *  7. Within a part nothing depends on the order. So chunks are written as they are stored (restore_plan.h), whatever that
+ *     is; what a hostile or wrong index says of places changes the speed, and by 2. nothing else. Reading back is in the
+ *     order of the target.
  */
 #include "ctl/restore.h"
 
@@ -388,7 +391,8 @@ static int restore_pass(struct restore *rs, enum restore_part part, bool verify,
 	int r = 0;
 
 	rs->verifying = verify;
-	restore_plan_begin(rs->job->plan, part);
+	/* what is read back is read from the target */
+	restore_plan_begin(rs->job->plan, part, verify ? RESTORE_AS_ON_DISK : RESTORE_AS_STORED);
 	if (verify)
 		target_drop_cache(rs->job->target);
 	for (begun = 0; begun < n && r == 0; begun += r == 0) {

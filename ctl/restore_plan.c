@@ -5,6 +5,8 @@
 #include <inttypes.h>
 #include <pthread.h>
 
+#include "lib/image/chunk_order.h"
+
 /* A run of nothing is handed out in pieces, so that progress is seen and a Ctrl-C is felt. */
 #define PIECE_MAX (UINT64_C(256) << 20)
 /* Alignment beyond which nobody cares. */
@@ -16,6 +18,7 @@ struct restore_plan {
 	uint32_t first, end; /* regions [first, end) */
 	uint64_t base, size;
 	uint64_t totals[RESTORE_ACTS];
+	struct cancel *cancel; /* may be NULL */
 
 	pthread_mutex_t lock; /* guards all that follows */
 	enum restore_part part;
@@ -24,6 +27,8 @@ struct restore_plan {
 	uint64_t next, stop;	     /* chunks of region that are left in this part */
 	uint64_t piece_max;	     /* bytes */
 	uint64_t pages;		     /* read in this part, in the regions before */
+	struct chunk_order *chunks;  /* NULL: as on the disk */
+	struct chunk_order *room;    /* what chunks is else */
 };
 
 static const struct manifest_region *plan_region(const struct restore_plan *p)
@@ -145,7 +150,8 @@ static void plan_piece(struct restore_plan *p, const struct image_run *run,
 	p->next += count;
 }
 
-static int plan_step(struct restore_plan *p, struct restore_item *ret, struct err *e)
+/* The next piece in the order of the disk. */
+static int plan_walk(struct restore_plan *p, struct restore_item *ret, struct err *e)
 {
 	struct image_run run;
 	int r;
@@ -175,6 +181,41 @@ static int plan_step(struct restore_plan *p, struct restore_item *ret, struct er
 	return 0;
 }
 
+/* A chunk as it comes from p->chunks. */
+static bool plan_stored(struct restore_plan *p, struct restore_item *ret)
+{
+	const struct manifest_region *g;
+
+	*ret = (struct restore_item){ .act = RESTORE_DATA };
+	if (!chunk_order_next(p->chunks, &ret->region, &ret->run))
+		return false;
+	g = &p->manifest->regions[ret->region];
+	ret->offset = g->start - p->base + ret->run.index * p->manifest->chunk_size;
+	ret->length = ret->run.plain_len;
+	return true;
+}
+
+/* Chunks are put aside until there is no more room, or no more of them; all else comes at once. */
+static int plan_step(struct restore_plan *p, struct restore_item *ret, struct err *e)
+{
+	int r;
+
+	if (!p->chunks)
+		return plan_walk(p, ret, e);
+	while (!plan_stored(p, ret)) {
+		if (cancel_raised(p->cancel))
+			return err_set(e, -ECANCELED, "interrupted");
+		r = plan_walk(p, ret, e);
+		if (r < 0 || (r > 0 && ret->act != RESTORE_DATA))
+			return r;
+		if (r > 0 && chunk_order_add(p->chunks, ret->region, &ret->run))
+			continue;
+		if (!chunk_order_sort(p->chunks))
+			return 0;
+	}
+	return 1;
+}
+
 int restore_plan_next(struct restore_plan *p, struct restore_item *ret, struct err *e)
 {
 	int r;
@@ -185,16 +226,20 @@ int restore_plan_next(struct restore_plan *p, struct restore_item *ret, struct e
 	return r;
 }
 
-void restore_plan_begin(struct restore_plan *p, enum restore_part part)
+void restore_plan_begin(struct restore_plan *p, enum restore_part part, enum restore_order order)
 {
 	image_cursor_free(p->cursor);
 	p->cursor = NULL;
 	p->part = part;
 	p->region = p->first;
 	p->pages = 0;
+	p->chunks = order == RESTORE_AS_STORED ? p->room : NULL;
+	if (p->chunks)
+		chunk_order_clear(p->chunks);
 }
 
-static int plan_count_part(struct restore_plan *p, struct cancel *c, struct err *e)
+/* *@ret_most: as many chunks with data as the part has that has most. */
+static int plan_count_part(struct restore_plan *p, uint64_t *ret_most, struct err *e)
 {
 	struct restore_item item = { 0 };
 	uint64_t chunks = 0;
@@ -202,7 +247,7 @@ static int plan_count_part(struct restore_plan *p, struct cancel *c, struct err 
 
 	while ((r = restore_plan_next(p, &item, e)) > 0) {
 		p->totals[item.act] += item.length;
-		if (cancel_raised(c))
+		if (cancel_raised(p->cancel))
 			return err_set(e, -ECANCELED, "interrupted");
 		chunks += item.act == RESTORE_DATA;
 		r = image_reader_check_use(p->reader, p->pages + image_cursor_pages(p->cursor),
@@ -210,18 +255,19 @@ static int plan_count_part(struct restore_plan *p, struct cancel *c, struct err 
 		if (r < 0)
 			return r;
 	}
+	*ret_most = MAX(*ret_most, chunks);
 	return r;
 }
 
-static int plan_count(struct restore_plan *p, struct cancel *c, struct err *e)
+static int plan_count(struct restore_plan *p, uint64_t *ret_most, struct err *e)
 {
 	int r = 0;
 
 	/* exabytes of nothing are one piece */
 	p->piece_max = UINT64_MAX;
 	for (int part = 0; part < RESTORE_PARTS && r >= 0; part++) {
-		restore_plan_begin(p, (enum restore_part)part);
-		r = plan_count_part(p, c, e);
+		restore_plan_begin(p, (enum restore_part)part, RESTORE_AS_ON_DISK);
+		r = plan_count_part(p, ret_most, e);
 	}
 	p->piece_max = PIECE_MAX;
 	return r;
@@ -232,12 +278,14 @@ int restore_plan_new(const struct image_reader *r, int64_t region, struct cancel
 {
 	_cleanup_(restore_plan_freep) struct restore_plan *p = calloc(1, sizeof(*p));
 	const struct manifest *m = image_reader_manifest(r);
+	uint64_t chunks = 0;
 	int n;
 
 	if (!p)
 		return err_oom(e);
 	pthread_mutex_init(&p->lock, NULL);
 	p->reader = r;
+	p->cancel = c;
 	p->manifest = m;
 	if (region == RESTORE_ALL_REGIONS) {
 		p->end = (uint32_t)m->n_regions;
@@ -248,9 +296,12 @@ int restore_plan_new(const struct image_reader *r, int64_t region, struct cancel
 		p->base = m->regions[region].start;
 		p->size = m->regions[region].length;
 	}
-	n = plan_count(p, c, e);
+	n = plan_count(p, &chunks, e);
 	if (n < 0)
 		return n;
+	/* one more than there are: it is sorted when all of the part was walked */
+	if (chunk_order_new(chunks + 1, &p->room) < 0)
+		return err_oom(e);
 	*ret = TAKE_PTR(p);
 	return 0;
 }
@@ -260,6 +311,7 @@ void restore_plan_free(struct restore_plan *p)
 	if (!p)
 		return;
 	image_cursor_free(p->cursor);
+	chunk_order_free(p->room);
 	pthread_mutex_destroy(&p->lock);
 	free(p);
 }

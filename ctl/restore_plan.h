@@ -44,12 +44,23 @@ struct restore_item {
 	struct image_run run;	 /* DATA: the chunk */
 };
 
+/* In which order the pieces of a part come. */
+enum restore_order {
+	/*
+	 * Chunks with data as they are stored (lib/image/chunk_order.h), by stretches of at least 128 GiB of data in chunks
+	 * of 256 KiB; what has to be zeroed or given back in such a stretch comes before them, in the order of the disk.
+	 */
+	RESTORE_AS_STORED,
+	RESTORE_AS_ON_DISK,
+};
+
 struct restore_plan;
 
 #define RESTORE_ALL_REGIONS (-1)
 /*
  * Plan for @region or RESTORE_ALL_REGIONS. Every page of the hash trees is read and checked here, so that
- * an image whose trees are damaged is found before anything is touched. @r is borrowed; @c may be NULL.
+ * an image whose trees are damaged is found before anything is touched; and the memory is taken that is needed later. @r is
+ * borrowed; @c, too: it ends the planning, and restore_plan_next(); it may be NULL.
  */
 int restore_plan_new(const struct image_reader *r, int64_t region, struct cancel *c,
 		     struct restore_plan **ret, struct err *e);
@@ -64,6 +75,6 @@ uint64_t restore_plan_total(const struct restore_plan *p, enum restore_act act);
 uint64_t restore_plan_unit(const struct restore_plan *p);
 
 /* Start over with @part. No thread may be inside restore_plan_next(). */
-void restore_plan_begin(struct restore_plan *p, enum restore_part part);
-/* The next piece, in disk order; thread-safe. Returns 1, 0 behind the last one, or a negative errno. */
+void restore_plan_begin(struct restore_plan *p, enum restore_part part, enum restore_order order);
+/* The next piece; thread-safe. Returns 1, 0 behind the last one, -ECANCELED, or another negative errno. */
 int restore_plan_next(struct restore_plan *p, struct restore_item *ret, struct err *e);

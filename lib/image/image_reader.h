@@ -42,6 +42,11 @@ struct image_run {
 	uint64_t offset;    /* of the zstd frame in it */
 	uint32_t frame_len;
 	uint32_t plain_len;
+	/*
+	 * Bytes of the container that are going to be wanted one soon after the other, this frame among them (chunk_order.h):
+	 * a source may read them in one go. Length 0: nobody knows.
+	 */
+	struct image_span piece;
 };
 
 /*

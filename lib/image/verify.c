@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "lib/base/queue.h"
+#include "lib/image/chunk_order.h"
 
 /* More threads than any disk feeds; each holds one frame and one chunk, 12 MiB at most. */
 #define THREADS_MAX 256u
@@ -31,7 +32,8 @@ struct verify {
 	void *ctx;
 	uint64_t total; /* estimate */
 	struct queue queue;
-	uint64_t pages, data_met;  /* by the thread that walks the trees */
+	struct chunk_order *chunks; /* of the thread that walks the trees, as the next two */
+	uint64_t pages, data_met;
 	atomic_uint_fast64_t done; /* bytes of data */
 	atomic_int fatal;	   /* negative errno that is no damage */
 
@@ -129,6 +131,25 @@ static int verify_push(struct verify *v, const struct work *w)
 	return r;
 }
 
+/* All chunks that were met so far to the workers, as they are stored. */
+static int verify_push_met(struct verify *v)
+{
+	struct work w = { 0 };
+	int r = 0;
+
+	if (!chunk_order_sort(v->chunks))
+		return 0;
+	while (r >= 0 && chunk_order_next(v->chunks, &w.region, &w.run)) {
+		if (cancel_raised(v->cancel))
+			return -ECANCELED;
+		r = atomic_load(&v->fatal);
+		if (r >= 0)
+			r = verify_push(v, &w);
+		verify_report(v);
+	}
+	return r;
+}
+
 /* The walk may go on? Otherwise all from @w on is damaged. */
 static bool verify_in_bounds(struct verify *v, const struct image_cursor *cursor,
 			     const struct work *w, uint64_t chunks)
@@ -171,12 +192,11 @@ static int verify_region(struct verify *v, uint32_t region)
 			continue;
 		}
 		at += w.run.count;
-		if (w.run.state != CHUNK_DATA)
+		if (w.run.state != CHUNK_DATA || chunk_order_add(v->chunks, region, &w.run))
 			continue;
-		r = verify_push(v, &w);
+		r = verify_push_met(v);
 		if (r < 0)
 			return r;
-		verify_report(v);
 	}
 	v->pages += image_cursor_pages(cursor);
 	return 0;
@@ -215,17 +235,31 @@ static void workers_free(struct worker *workers, unsigned int n)
 	free(workers);
 }
 
+/* Of all states. */
+static uint64_t verify_chunks(const struct manifest *m)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < m->n_regions; i++)
+		n += region_chunks(m->regions[i].length, m->chunk_size);
+	return n;
+}
+
 static int verify_run(struct verify *v, unsigned int threads)
 {
 	struct worker *workers = calloc(threads, sizeof(*workers));
 	unsigned int started = 0;
 	int r;
 
-	if (!workers)
+	if (!workers || chunk_order_new(verify_chunks(v->manifest), &v->chunks) < 0) {
+		free(workers);
 		return -ENOMEM;
+	}
 	r = workers_start(v, workers, threads, &started);
 	for (uint32_t i = 0; i < v->manifest->n_regions && r >= 0; i++)
 		r = verify_region(v, i);
+	if (r >= 0)
+		r = verify_push_met(v);
 	queue_close(&v->queue);
 	for (unsigned int i = 0; i < started; i++)
 		pthread_join(workers[i].thread, NULL);
@@ -265,6 +299,7 @@ int image_verify(const struct image_reader *r, unsigned int threads, struct canc
 		return err_oom(e);
 	pthread_mutex_init(&v.lock, NULL);
 	n = verify_run(&v, threads);
+	chunk_order_free(v.chunks);
 	pthread_mutex_destroy(&v.lock);
 	queue_done(&v.queue);
 	if (n < 0 && n == v.fatal_err.code) {
@@ -273,10 +308,7 @@ int image_verify(const struct image_reader *r, unsigned int threads, struct canc
 	}
 	if (n < 0)
 		return err_set_errno(e, n, "the image could not be checked to its end");
-	for (size_t i = 0; i < v.manifest->n_regions; i++) {
-		v.result.chunks +=
-			region_chunks(v.manifest->regions[i].length, v.manifest->chunk_size);
-	}
+	v.result.chunks = verify_chunks(v.manifest);
 	if (progress)
 		progress(ctx, v.total, v.total);
 	*ret = v.result;

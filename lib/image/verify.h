@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * verify - read a whole image and check every page and chunk of it, with many threads.
+ *
+ * Chunks are read as they are stored (chunk_order.h), which takes up to 32 MiB.
  */
 #pragma once
 

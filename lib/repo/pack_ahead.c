@@ -22,6 +22,11 @@ struct piece {
 	uint64_t used; /* when; counts up */
 };
 
+/* Bytes of a pack. */
+struct stretch {
+	uint32_t pack, offset, len;
+};
+
 struct pack_ahead {
 	struct repo *repo;
 	pthread_mutex_t lock;
@@ -30,6 +35,7 @@ struct pack_ahead {
 	struct piece pieces[PIECES];
 	size_t memory;
 	uint64_t clock;
+	struct stretch failed; /* the last that could not be read in one go; len 0: none */
 };
 
 int pack_ahead_new(struct repo *r, struct pack_ahead **ret)
@@ -63,14 +69,28 @@ static void ahead_drop(struct pack_ahead *a, struct piece *p)
 	*p = (struct piece){ 0 };
 }
 
-/* The piece that holds @len bytes at @offset, or is going to. */
-static struct piece *ahead_find(struct pack_ahead *a, uint32_t pack, uint32_t offset, uint32_t len)
+/* Does @s hold all of @in? */
+static bool stretch_holds(const struct stretch *s, const struct stretch *in)
+{
+	return s->pack == in->pack && in->offset >= s->offset &&
+	       (uint64_t)in->offset + in->len <= (uint64_t)s->offset + s->len;
+}
+
+static struct stretch stretch_of(const struct repo_place *p)
+{
+	return (struct stretch){ .pack = p->pack,
+				 .offset = le32_get(p->entry.offset),
+				 .len = le32_get(p->entry.frame_len) };
+}
+
+/* The piece that holds @in, or is going to. */
+static struct piece *ahead_find(struct pack_ahead *a, const struct stretch *in)
 {
 	for (size_t i = 0; i < PIECES; i++) {
 		struct piece *p = &a->pieces[i];
+		const struct stretch has = { p->pack, p->offset, p->len };
 
-		if (p->bytes && p->pack == pack && offset >= p->offset &&
-		    (uint64_t)offset + len <= (uint64_t)p->offset + p->len)
+		if (p->bytes && stretch_holds(&has, in))
 			return p;
 	}
 	return NULL;
@@ -116,33 +136,43 @@ static struct piece *ahead_make_room(struct pack_ahead *a, uint32_t len)
 	}
 }
 
-/* Read a new piece from @place on, with the lock held before and after. It has a user when that worked. */
-static int ahead_load(struct pack_ahead *a, const struct repo_place *place, struct piece **ret,
-		      struct err *e)
+/* What to read where @in is asked for, in a pack of @size bytes. */
+static struct stretch ahead_choose(const struct pack_ahead *a, const struct stretch *in,
+				   const struct image_span *want, uint32_t size)
 {
-	const uint32_t offset = le32_get(place->entry.offset);
-	const uint32_t size = repo_index_pack(a->repo->index, place->pack)->size;
-	struct repo_place whole = *place;
-	uint32_t len;
-	struct piece *p;
+	struct stretch s = *in;
+
+	if (want && want->length <= PACK_AHEAD_WANT_MAX && want->offset <= size &&
+	    want->length <= size - want->offset) {
+		s.offset = (uint32_t)want->offset;
+		s.len = (uint32_t)want->length;
+		if (stretch_holds(&s, in))
+			return s;
+	}
+	s.offset = in->offset;
+	s.len = MIN(ahead_length(a, in->pack, in->offset, in->len), size - in->offset);
+	return s;
+}
+
+/* Fill the slot @p with @s, with the lock held before and after. It has a user when that worked. */
+static int ahead_fill(struct pack_ahead *a, struct piece *p, const struct stretch *s, struct err *e)
+{
+	const struct repo_place whole = { .pack = s->pack,
+					  .kind = REPO_KIND_CHUNK,
+					  .entry = { .offset = le32(s->offset),
+						     .frame_len = le32(s->len) } };
 	int r;
 
-	len = MIN(ahead_length(a, place->pack, offset, le32_get(place->entry.frame_len)),
-		  size - offset);
-	p = ahead_make_room(a, len);
-	if (!p)
-		return -EAGAIN;
-	p->bytes = malloc(len);
+	p->bytes = malloc(s->len);
 	if (!p->bytes)
 		return err_oom(e);
-	p->pack = place->pack;
-	p->offset = offset;
-	p->len = len;
+	p->pack = s->pack;
+	p->offset = s->offset;
+	p->len = s->len;
 	p->loading = true;
 	p->users = 1;
 	p->used = ++a->clock;
-	a->memory += len;
-	whole.entry.frame_len = le32(len);
+	a->memory += s->len;
 	pthread_mutex_unlock(&a->lock);
 	r = repo_read_stored(a->repo, &whole, p->bytes, e);
 	pthread_mutex_lock(&a->lock);
@@ -152,22 +182,49 @@ static int ahead_load(struct pack_ahead *a, const struct repo_place *place, stru
 		ahead_drop(a, p);
 	}
 	pthread_cond_broadcast(&a->changed);
-	*ret = p;
 	return r;
 }
 
-/* With the lock held: a loaded piece that has the bytes of @place, with one more user. */
-static int ahead_get(struct pack_ahead *a, const struct repo_place *place, struct piece **ret,
-		     struct err *e)
+/* Read a new piece for @in, with the lock held before and after. -EAGAIN: @in is to be read alone. */
+static int ahead_load(struct pack_ahead *a, const struct stretch *in, const struct image_span *want,
+		      struct piece **ret, struct err *e)
 {
-	const uint32_t offset = le32_get(place->entry.offset);
+	const uint32_t size = repo_index_pack(a->repo->index, in->pack)->size;
+	struct err why = { 0 };
+	struct stretch s;
+	struct piece *p;
+	int r;
 
+	if (stretch_holds(&a->failed, in))
+		return -EAGAIN;
+	s = ahead_choose(a, in, want, size);
+	p = ahead_make_room(a, s.len);
+	if (!p)
+		return -EAGAIN;
+	r = ahead_fill(a, p, &s, &why);
+	if (r >= 0) {
+		*ret = p;
+		return 0;
+	}
+	/* of a pack that is gone nothing can be had */
+	if (r == -ENOENT) {
+		if (e)
+			*e = why;
+		return r;
+	}
+	a->failed = s;
+	return -EAGAIN;
+}
+
+/* With the lock held: a loaded piece that has all of @in, with one more user. As ahead_load(). */
+static int ahead_get(struct pack_ahead *a, const struct stretch *in, const struct image_span *want,
+		     struct piece **ret, struct err *e)
+{
 	for (;;) {
-		struct piece *p =
-			ahead_find(a, place->pack, offset, le32_get(place->entry.frame_len));
+		struct piece *p = ahead_find(a, in);
 
 		if (!p)
-			return ahead_load(a, place, ret, e);
+			return ahead_load(a, in, want, ret, e);
 		if (!p->loading) {
 			p->users++;
 			p->used = ++a->clock;
@@ -178,24 +235,23 @@ static int ahead_get(struct pack_ahead *a, const struct repo_place *place, struc
 	}
 }
 
-int pack_ahead_read(struct pack_ahead *a, const struct repo_place *p, void *ret, struct err *e)
+int pack_ahead_read(struct pack_ahead *a, const struct repo_place *p, const struct image_span *want,
+		    void *ret, struct err *e)
 {
-	const uint32_t offset = le32_get(p->entry.offset), len = le32_get(p->entry.frame_len);
+	const struct stretch in = stretch_of(p);
 	const uint32_t size = repo_index_pack(a->repo->index, p->pack)->size;
 	struct piece *piece = NULL;
 	int r;
 
 	/* such a place is refused in there */
-	if (len > size || offset > size - len)
+	if (in.len > size || in.offset > size - in.len)
 		return repo_read_stored(a->repo, p, ret, e);
 	pthread_mutex_lock(&a->lock);
-	r = ahead_get(a, p, &piece, e);
-	if (r < 0 || !piece) {
-		pthread_mutex_unlock(&a->lock);
-		return r == -EAGAIN ? repo_read_stored(a->repo, p, ret, e) : r;
-	}
+	r = ahead_get(a, &in, want, &piece, e);
 	pthread_mutex_unlock(&a->lock);
-	memcpy(ret, piece->bytes + (offset - piece->offset), len);
+	if (r < 0 || !piece)
+		return r == -EAGAIN ? repo_read_stored(a->repo, p, ret, e) : r;
+	memcpy(ret, piece->bytes + (in.offset - piece->offset), in.len);
 	pthread_mutex_lock(&a->lock);
 	piece->users--;
 	pthread_mutex_unlock(&a->lock);

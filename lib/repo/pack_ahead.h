@@ -7,6 +7,10 @@
  * PACK_AHEAD_MOST; whoever jumps about reads PACK_AHEAD_FIRST at a time. What was read stays at hand, PACK_AHEAD_MEMORY
  * of it, the least recently used going first.
  *
+ * Who knows what it will read says so (chunk_order.h): then a piece is that, and nothing is guessed. A piece that cannot be
+ * read whole, because a sector in it is bad, or because there is no memory, is no reason to lose an entry that can: what
+ * was asked for is then read alone.
+ *
  * Thread-safe; two threads that want the same piece read it once.
  */
 #pragma once
@@ -15,6 +19,7 @@
 
 #include "lib/base/cleanup.h"
 #include "lib/base/err.h"
+#include "lib/image/image_index.h"
 #include "lib/repo/repo.h"
 
 struct pack_ahead;
@@ -32,5 +37,10 @@ int pack_ahead_new(struct repo *r, struct pack_ahead **ret);
 /* All threads must have left. Accepts NULL. */
 void pack_ahead_free(struct pack_ahead *a);
 DEFINE_CLEANUP(struct pack_ahead, pack_ahead_free);
-/* As repo_read_stored(). Blocks. */
-int pack_ahead_read(struct pack_ahead *a, const struct repo_place *p, void *ret, struct err *e);
+/*
+ * As repo_read_stored(). Blocks. @want: bytes of the pack that will be read soon, @p among them; one that has not, is longer
+ * than PACK_AHEAD_WANT_MAX or ends behind the pack is not believed. NULL, or length 0: nobody knows.
+ */
+#define PACK_AHEAD_WANT_MAX (PACK_AHEAD_MOST + (1u << 20))
+int pack_ahead_read(struct pack_ahead *a, const struct repo_place *p, const struct image_span *want,
+		    void *ret, struct err *e);

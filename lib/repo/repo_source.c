@@ -36,9 +36,9 @@ static uint32_t source_extra(const struct repo_source *s)
 	return s->repo->crypt ? (uint32_t)SEALED_EXTRA : 0;
 }
 
-/* @place's bytes, opened, into @ret (allocated); pieces that lie beside it are read too. */
-static int source_read(const struct repo_source *s, const struct repo_place *place, void **ret,
-		       size_t *ret_len, struct err *e)
+/* @place's bytes, opened, into @ret (allocated); @want is read with it (NULL: what lies beside it). */
+static int source_read(const struct repo_source *s, const struct repo_place *place,
+		       const struct image_span *want, void **ret, size_t *ret_len, struct err *e)
 {
 	const uint32_t len = le32_get(place->entry.frame_len);
 	_cleanup_free_ uint8_t *stored = malloc((size_t)len + 1), *opened = NULL;
@@ -48,7 +48,7 @@ static int source_read(const struct repo_source *s, const struct repo_place *pla
 	opened = malloc((size_t)len + 1);
 	if (!stored || !opened)
 		return err_oom(e);
-	r = pack_ahead_read(s->ahead, place, stored, e);
+	r = pack_ahead_read(s->ahead, place, want, stored, e);
 	if (r >= 0)
 		r = repo_open_entry(s->repo, place, stored, opened, ret_len, e);
 	if (r >= 0)
@@ -67,7 +67,7 @@ static int source_page(void *ctx, const struct chunk_id *id, void **ret_body, si
 	r = repo_locate(s->repo, id, REPO_KIND_PAGE, &place, e);
 	if (r >= 0) {
 		r = le32_get(place.entry.frame_len) <= AMBRO_PAGE_MAX + SEALED_EXTRA
-			    ? source_read(s, &place, ret_body, ret_len, e)
+			    ? source_read(s, &place, NULL, ret_body, ret_len, e)
 			    : -EBADMSG;
 	}
 	/* the pack may be gone, and the page be in another one too */
@@ -127,11 +127,15 @@ static int source_frame(void *ctx, const struct image_run *run, void *frame, str
 			   .frame_len = le32(run->frame_len + source_extra(s)),
 			   .plain_len = le32(run->plain_len) },
 	};
+	struct image_span want = run->piece;
 	size_t len = 0;
 	int r;
 
+	/* it ends with a frame, which is longer here */
+	if (want.length)
+		want.length += source_extra(s);
 	crypt_name(s->repo->crypt, &run->id, &place.entry.name);
-	r = source_read(s, &place, &opened, &len, e);
+	r = source_read(s, &place, &want, &opened, &len, e);
 	if (r >= 0 && len != run->frame_len)
 		r = -EBADMSG;
 	if (r == -ENOENT || r == -EBADMSG)

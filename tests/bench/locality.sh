@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # locality.sh - the first and the last image of a chain, restored from a store that is as slow as a disk with one head
-# (tests/bench/slow-disk.c). Prints Markdown. The chain is made by increments.sh: each day 1 % changes, as servers change.
+# (tests/bench/slow-disk.c); then the same after a prune. Prints Markdown. The chain is made by increments.sh: each day 1 %
+# changes, as servers change.
 #
 # LOCALITY_IMAGES (30), LOCALITY_MIB (of files: 400), LOCALITY_ROUNDS (3: medians).
 . "$(dirname "$0")/../lib/functions.sh"
@@ -32,20 +33,27 @@ restored() {
 		fail "restore: $(cat "$scratch/restore.err")"
 	echo "$1 $(bc <<<"$EPOCHREALTIME - $began") $(cat "$scratch/report")" >>"$scratch/costs"
 }
-for ((i = 0; i < rounds; i++)); do
-	for n in 1 2 $((images / 2)) "$images"; do
-		restored "$n"
+# table TITLE: all that were chosen, each so often
+table() {
+	: >"$scratch/costs"
+	for ((i = 0; i < rounds; i++)); do
+		for n in 1 2 $((images / 2)) "$images"; do
+			restored "$n"
+		done
 	done
-done
-
-python3 - "$scratch/costs" "$images" "$(du -sm "$repo" | cut -f 1)" <<'PYTHON'
+	python3 - "$scratch/costs" "$1, $images images, $(du -sm "$repo" | cut -f 1) MiB of repository" <<'PYTHON'
 import os, statistics, sys
 rows = [[float(x) for x in line.split()] for line in open(sys.argv[1])]
-print(f'A chain of {sys.argv[2]} images, {sys.argv[3]} MiB of repository; 8 ms for each seek and each file that was not '
-      f'read before, 150 MB/s; load {os.getloadavg()[0]:.1f}\n')
-print('| image | s | reads | seeks | packs and other files | read, MiB |\n|--:|--:|--:|--:|--:|--:|')
+print(f'{sys.argv[2]}; 8 ms for each seek and each file that was not read before, 150 MB/s; load {os.getloadavg()[0]:.1f}\n')
+print('| image | s | reads | seeks | packs and other files | read, MiB | these cost, s |\n|--:|--:|--:|--:|--:|--:|--:|')
 for n in sorted({r[0] for r in rows}):
     mine = [r for r in rows if r[0] == n]
     s, reads, seeks, files, got = (statistics.median(r[i] for r in mine) for i in range(1, 6))
-    print(f'| {n:.0f} | {s:.2f} | {reads:.0f} | {seeks:.0f} | {files:.0f} | {got / 2**20:.0f} |')
+    cost = (seeks + files) * 0.008 + got / 150e6
+    print(f'| {n:.0f} | {s:.2f} | {reads:.0f} | {seeks:.0f} | {files:.0f} | {got / 2**20:.0f} | {cost:.2f} |')
+print()
 PYTHON
+}
+table "A chain as it was captured"
+ambroctl prune --repo "$repo" --grace 0 >"$scratch/prune.out" 2>&1 || fail "prune: $(tail -n 3 "$scratch/prune.out")"
+table "The same after a prune"
