@@ -35,10 +35,7 @@ int capture_repo_open(struct capture_repo *r, struct err *e)
 	r->fd = open(arg_repo.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (r->fd < 0)
 		return err_set_errno(e, -errno, "cannot open %s", arg_repo.path);
-	/* who may only add has no look at what is there, and what it needs in its own state (capture_state.h) */
-	if (r->repo->crypt && crypt_rights(r->repo->crypt) == CRYPT_RIGHTS_WRITE)
-		return 0;
-	return repo_images_load(r->repo, false, &r->images, e);
+	return 0;
 }
 
 void capture_repo_done(struct capture_repo *r)
@@ -51,22 +48,76 @@ void capture_repo_done(struct capture_repo *r)
 	*r = (struct capture_repo){ 0 };
 }
 
-/* The newest image of the same disk. After a loss there is none: who lost one may have lost more of what was to be taken over. */
-static const struct repo_image *capture_repo_parent(const struct capture_repo *r,
-						    const struct capture_state *state,
-						    const char *disk)
+static bool image_is_of(const struct repo_image *i, const char *host, const char *disk)
 {
-	if (r->full || state->lost)
-		return NULL;
-	if (state->pages)
-		return capture_state_parent(state);
-	for (size_t i = r->images.count; i > 0; i--) {
-		const struct repo_image *it = r->images.items[i - 1];
+	return !strcmp(i->host, host) && !strcmp(i->disk, disk);
+}
 
-		if (!strcmp(it->host, r->host) && !strcmp(it->disk, disk))
-			return it;
+/*
+ * The image that this machine put there last, read from the repository: one object, where all would have to be read to find
+ * the newest. 1, 0 when it is of no use, or an error.
+ */
+static int feed_parent_kept(struct capture_feed *f, const struct capture_repo *r, struct err *e)
+{
+	const struct repo_image *kept = capture_state_image(&f->state);
+	struct err why = { 0 };
+	int n;
+
+	if (!kept)
+		return 0;
+	n = repo_image_get(r->repo, kept->hash, &f->kept, &why);
+	if (n == -ENOENT || n == -EBADMSG || n == -ENOTSUP || n == -EXDEV)
+		return 0;
+	if (n < 0) {
+		*e = why;
+		return n;
 	}
-	return NULL;
+	if (!image_is_of(f->kept, r->host, f->disk))
+		return 0;
+	f->parent = f->kept;
+	return 1;
+}
+
+/* The newest image of the same disk. */
+static int feed_parent_newest(struct capture_feed *f, struct capture_repo *r, struct err *e)
+{
+	int n = r->listed ? 0 : repo_images_load(r->repo, false, &r->images, e);
+
+	if (n < 0)
+		return n;
+	r->listed = true;
+	for (size_t i = r->images.count; i > 0 && !f->parent; i--) {
+		if (image_is_of(r->images.items[i - 1], r->host, f->disk))
+			f->parent = r->images.items[i - 1];
+	}
+	return 0;
+}
+
+/*
+ * After a loss there is none: who lost one may have lost more of what was to be taken over. All this comes after the index
+ * was loaded (W1 of gc_object.h).
+ */
+static int feed_parent(struct capture_feed *f, struct capture_repo *r, struct err *e)
+{
+	int n;
+
+	if (r->full || f->state.lost)
+		return 0;
+	/* who may only add has no look at what is there, and what it needs in its own state (capture_state.h) */
+	if (f->state.pages) {
+		f->parent = capture_state_parent(&f->state);
+	} else {
+		n = feed_parent_kept(f, r, e);
+		if (n == 0)
+			n = feed_parent_newest(f, r, e);
+		if (n < 0)
+			return n;
+	}
+	/* one that lacks something would hand on the lack */
+	n = f->parent ? repo_whole_parent(r->repo, f->parent, e) : 1;
+	if (n == 0)
+		f->parent = NULL;
+	return MIN(n, 0);
 }
 
 /* ---- threads ------------------------------------------------------------------------------------ */
@@ -172,7 +223,7 @@ static int feed_threads(struct capture_feed *f, struct err *e)
 	return r < 0 ? err_set_errno(e, r, "cannot start a thread") : 0;
 }
 
-int capture_feed_begin(struct capture_feed *f, const struct capture_repo *r, sd_bus *bus,
+int capture_feed_begin(struct capture_feed *f, struct capture_repo *r, sd_bus *bus,
 		       const char *source, const char *disk, struct err *e)
 {
 	int n;
@@ -197,14 +248,9 @@ int capture_feed_begin(struct capture_feed *f, const struct capture_repo *r, sd_
 	n = capture_state_open(&f->state, r->state_dir, r->repo, r->host, f->disk, e);
 	if (n < 0)
 		return n;
-	f->parent = capture_repo_parent(r, &f->state, f->disk);
-	/* one that lacks something would hand on the lack */
-	n = f->parent ? repo_whole_parent(r->repo, f->parent, e) : 0;
-	if (n < 0)
-		return n;
-	if (n == 0)
-		f->parent = NULL;
-	n = feed_pipes(f, e);
+	n = feed_parent(f, r, e);
+	if (n >= 0)
+		n = feed_pipes(f, e);
 	return n < 0 ? n : feed_threads(f, e);
 }
 
@@ -267,6 +313,7 @@ void capture_feed_done(struct capture_feed *f)
 	pthread_cond_destroy(&f->decided);
 	pthread_mutex_destroy(&f->lock);
 	repo_image_free(f->image);
+	repo_image_free(f->kept);
 	capture_state_done(&f->state);
 	free(f->disk);
 	*f = (struct capture_feed){ 0 };

@@ -19,15 +19,16 @@
 /* What all disks of one capture share. */
 struct capture_repo {
 	struct repo *repo;
-	int fd; /* of its directory, once `repo` is there */
-	struct repo_images images;
+	int fd;			   /* of its directory, once `repo` is there */
+	struct repo_images images; /* once they are `listed`, because a disk needs them */
+	bool listed;
 	const char *host;	 /* owned: the name under which images are kept */
 	const char *const *tags; /* borrowed */
 	bool full;		 /* no parent: read and send everything */
 	const char *state_dir;	 /* borrowed; as capture_state_open() */
 };
 
-/* The repository of --repo, unlocked, its index and images loaded. capture_repo_done() after either. */
+/* The repository of --repo, unlocked, its index loaded. capture_repo_done() after either. */
 int capture_repo_open(struct capture_repo *r, struct err *e);
 void capture_repo_done(struct capture_repo *r);
 
@@ -37,6 +38,7 @@ struct capture_feed {
 	char *disk;			 /* the name under which its images are kept */
 	struct capture_state state;	 /* what is known of its last image */
 	const struct repo_image *parent; /* NULL: none */
+	struct repo_image *kept;	 /* owned: perhaps it is that */
 	int stream_in, stream_out;	 /* stream_out: the agent's */
 	int parent_in, parent_out;	 /* parent_out: the agent's; -EBADF: no parent */
 	struct cancel cancel;
@@ -57,7 +59,7 @@ struct capture_feed {
  * Begin: descriptors for the agent are in stream_out and parent_out. @disk: the name to keep its images under, NULL: as
  * the agent calls the disk of @source (asked on @bus). Signals must be blocked: the threads inherit it.
  */
-int capture_feed_begin(struct capture_feed *f, const struct capture_repo *r, sd_bus *bus,
+int capture_feed_begin(struct capture_feed *f, struct capture_repo *r, sd_bus *bus,
 		       const char *source, const char *disk, struct err *e);
 /* The agent has its descriptors: ours are closed, so that their end is seen. */
 void capture_feed_handed_over(struct capture_feed *f);

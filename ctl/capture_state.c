@@ -146,8 +146,7 @@ static int state_judge(struct capture_state *s, struct repo *r, struct err *e)
 	n = last_image_find(s->last, r, &fate, e);
 	if (n < 0)
 		return n;
-	if (fate != LAST_IMAGE_THERE)
-		s->last->has_pages = false;
+	s->there = fate == LAST_IMAGE_THERE;
 	if (fate == LAST_IMAGE_GONE || fate == LAST_IMAGE_DAMAGED) {
 		s->lost = true;
 		state_warn(s->last->image, fate);
@@ -213,9 +212,14 @@ int capture_state_open(struct capture_state *s, const char *dir, struct repo *r,
 	return n < 0 ? n : state_judge(s, r, e);
 }
 
+const struct repo_image *capture_state_image(const struct capture_state *s)
+{
+	return s->there ? s->last->image : NULL;
+}
+
 const struct repo_image *capture_state_parent(const struct capture_state *s)
 {
-	return s->last && s->last->has_pages ? s->last->image : NULL;
+	return s->there && s->last->has_pages ? s->last->image : NULL;
 }
 
 void capture_state_keep(struct capture_state *s, const struct repo_image *i)

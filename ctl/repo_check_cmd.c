@@ -33,13 +33,16 @@ static const char check_help[] =
 static const char repair_help[] =
 	"Usage: ambroctl repo repair [OPTION]…\n"
 	"Read all packs and make the index anew, without what is damaged: later captures store that again. No\n"
-	"pack and no image is deleted. No prune may run at the same time.\n"
-	"\n" VERB_REPO_HELP "      --dry-run             only say what would be done\n"
+	"pack and no image is deleted. A prune and a repair that work at the same time hinder each other.\n"
+	"\n" VERB_REPO_HELP
+	"      --alone               no other repair and no prune is at work on any machine: what killed ones\n"
+	"                            left behind is no hindrance, and is removed\n"
+	"      --dry-run             only say what would be done\n"
 	"      --json                the result is one object\n"
 	"  -h, --help                this text\n"
 	"\n"
 	"Exit codes: 0 done, and every image is whole; 1 failed; 2 wrong command line; 3 done, but some images are\n"
-	"not whole (they are named); 7 not allowed; 130 interrupted.\n";
+	"not whole (they are named); 6 a prune is at work, or was killed; 7 not allowed; 130 interrupted.\n";
 
 enum {
 	OPTION_READ_DATA = VERB_OPTION_OWN,
@@ -47,6 +50,7 @@ enum {
 	OPTION_STATE,
 	OPTION_THREADS,
 	OPTION_DRY_RUN,
+	OPTION_ALONE,
 };
 
 #define CHECK_THREADS_MAX 64
@@ -349,11 +353,11 @@ static int repair_salvage(struct repo *r, struct telling *t, struct repo_check_r
 	return n == -EBADMSG ? 0 : n;
 }
 
-static int repair_run(bool dry_run)
+static int repair_run(bool dry_run, bool alone)
 {
 	_cleanup_(telling_done) struct telling t;
 	_cleanup_(repo_freep) struct repo *r = NULL;
-	struct repo_repair_settings s = { .dry_run = dry_run };
+	struct repo_repair_settings s = { .dry_run = dry_run, .alone = alone };
 	struct repo_repair_result result = { 0 };
 	struct repo_check_result check = { 0 };
 	struct err e = { 0 };
@@ -382,19 +386,21 @@ static int repair_run(bool dry_run)
 int repo_repair_main(int argc, char **argv)
 {
 	static const struct option options[] = {
+		{ "alone", no_argument, NULL, OPTION_ALONE },
 		{ "dry-run", no_argument, NULL, OPTION_DRY_RUN },
 		VERB_REPO_OPTIONS,
 		VERB_OPTIONS,
 	};
-	bool dry_run = false;
+	bool dry_run = false, alone = false;
 	int c, code;
 
 	while ((c = verb_getopt(argc, argv, "", options, repair_help, &code)) >= 0) {
 		if (c == VERB_GETOPT_RETURN)
 			return code;
-		dry_run = true;
+		dry_run |= c == OPTION_DRY_RUN;
+		alone |= c == OPTION_ALONE;
 	}
 	if (argc != optind)
 		return verb_usage("repo repair", "it takes no argument: give --repo DIR");
-	return repair_run(dry_run);
+	return repair_run(dry_run, alone);
 }

@@ -22,17 +22,19 @@ static const char prune_help[] =
 	"      --repack-dead PERCENT copy what is needed of packs with more dead bytes than that (default: 25;\n"
 	"                            100: of none)\n"
 	"      --max-repack SIZE     copy about so much at most (default: 64G; 0: no limit)\n"
+	"      --trust-clock         this machine's clock is right, whatever that of the storage says\n"
 	"      --dry-run             only say what would be done\n"
 	"      --json                the result is one object\n"
 	"  -h, --help                this text\n"
 	"\n"
 	"Exit codes: 0 done; 1 failed; 2 wrong command line; 3 something is damaged, and nothing was deleted;\n"
-	"7 not allowed; 130 interrupted.\n";
+	"6 a repair is at work, or was killed; 7 not allowed; 130 interrupted.\n";
 
 enum {
 	OPTION_GRACE = VERB_OPTION_OWN,
 	OPTION_REPACK_DEAD,
 	OPTION_MAX_REPACK,
+	OPTION_TRUST_CLOCK,
 	OPTION_DRY_RUN,
 };
 
@@ -91,16 +93,16 @@ static void prune_progress(void *ctx, const struct gc_progress *p)
 static int prune_print_json(const struct gc_result *g, bool dry_run)
 {
 	json_t *o = json_pack(
-		"{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+		"{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
 		"dry_run", (int)dry_run, "images", (json_int_t)g->images, "images_deleted",
 		(json_int_t)g->images_deleted, "images_waiting", (json_int_t)g->images_waiting,
 		"packs", (json_int_t)g->packs, "bytes", (json_int_t)g->bytes, "packs_marked",
 		(json_int_t)g->packs_marked, "bytes_marked", (json_int_t)g->bytes_marked,
-		"packs_repacked", (json_int_t)g->packs_repacked, "bytes_copied",
-		(json_int_t)g->bytes_copied, "packs_deleted", (json_int_t)g->packs_deleted,
-		"bytes_deleted", (json_int_t)g->bytes_deleted, "packs_waiting",
-		(json_int_t)g->packs_waiting, "bytes_waiting", (json_int_t)g->bytes_waiting,
-		"next_ns", (json_int_t)g->next_ns);
+		"packs_repacked", (json_int_t)g->packs_repacked, "packs_joined",
+		(json_int_t)g->packs_joined, "bytes_copied", (json_int_t)g->bytes_copied,
+		"packs_deleted", (json_int_t)g->packs_deleted, "bytes_deleted",
+		(json_int_t)g->bytes_deleted, "packs_waiting", (json_int_t)g->packs_waiting,
+		"bytes_waiting", (json_int_t)g->bytes_waiting, "next_ns", (json_int_t)g->next_ns);
 
 	return render_json(o, stdout);
 }
@@ -118,6 +120,8 @@ static void prune_print(const struct gc_result *g, bool dry_run)
 		if (g->packs_repacked) {
 			printf(", of them %" PRIu64 " because what is needed was copied (%s)",
 			       g->packs_repacked, render_size(g->bytes_copied, b));
+			if (g->packs_joined)
+				printf(", to join %" PRIu64 " small ones", g->packs_joined);
 		}
 		putchar('\n');
 	}
@@ -187,6 +191,9 @@ static int prune_option(struct gc_settings *s, int option)
 		return 0;
 	case OPTION_MAX_REPACK:
 		return verb_parse_size("prune", "--max-repack", optarg, 0, &s->max_repack_bytes);
+	case OPTION_TRUST_CLOCK:
+		s->trust_clock = true;
+		return 0;
 	default:
 		s->dry_run = true;
 		return 0;
@@ -199,6 +206,7 @@ int verb_prune(int argc, char **argv)
 		{ "grace", required_argument, NULL, OPTION_GRACE },
 		{ "repack-dead", required_argument, NULL, OPTION_REPACK_DEAD },
 		{ "max-repack", required_argument, NULL, OPTION_MAX_REPACK },
+		{ "trust-clock", no_argument, NULL, OPTION_TRUST_CLOCK },
 		{ "dry-run", no_argument, NULL, OPTION_DRY_RUN },
 		VERB_REPO_OPTIONS,
 		VERB_OPTIONS,

@@ -3,19 +3,23 @@
  * One run of gc_prune(), in this order. G is the grace period, and every wait is G and the slack between clocks
  * (GC_CLOCK_SLACK_NS); a note that has waited so long is called ripe.
  *
+ *  0  put the note that keeps repairs away, and end the run when there is one of a repair (gc_turn.h); or when the store says
+ *     that this note is of another time than it is by our clock
  *  L  load: notes (time L is before), images, index, packs; an unreadable one ends the run: nothing is deleted on a guess
  *  W  walk: for every image without a ripe tombstone, choose one place for each page and chunk it needs, in an unmarked pack
  *     where there is one; something missing ends the run
  *  1  delete images with ripe tombstones (if the tombstone is still there), then the tombstones
- *  2  copy what was chosen in ripe marked packs, and in packs that are mostly dead, to new packs; their index files
+ *  2  copy what was chosen in ripe marked packs, in packs that are mostly dead, and in small ones when there are many, to new
+ *     packs; their index files
  *  3  mark packs: dead, or repacked; note strays (packs that no index file names: of a killed writer, or of one that works)
  *  4  of packs whose mark was ripe at L and in which nothing was chosen, or all of it was copied in 2:
  *     4a delete "gone" notes of those that an index file names (again)
  *     4b put an index file without them, 4c delete the index files that it replaces, 4d delete the packs, 4e note them "gone"
  *  5  delete marks whose "gone" note is ripe twice over, when no index file names the pack and none waits in 4c; then the
  *     note. Delete ripe strays, then their notes.
+ *  6  delete the note of 0
  *
- * Nothing is changed later than G after L (-ESTALE), and writers keep W1 to W4 of gc_object.h.
+ * Nothing is changed later than G after L, nor later than GC_TURN_PRUNE_NS after 0 (-ESTALE), and writers keep W1 to W4 of gc_object.h.
  *
  * Invariants:
  *  I1. An image that is there, and has no ripe tombstone, finds all it needs.
@@ -41,7 +45,19 @@
  * seen an index file that some run F deletes after that; so L(F) > g, F saw P named, and by 4a F has deleted the note
  * before: it is not the one of g. So there is no such B.
  *
- * I4: all changes are puts of names that do not depend on the run, or deletions; and 1 … 5 look only at what was loaded.
+ * I4: all changes are puts of names that do not depend on the run, or deletions; and 1 … 5 look only at what was loaded. What
+ * a killed run leaves of 0 hinders no prune, on whatever machine.
+ *
+ * To join small packs (2, 3) is to repack them: I1 does not ask why a pack was copied and marked. gc_plan.c says when.
+ *
+ * Clocks. Above, "ripe" says that in truth G has passed since the note was put, whoever put it. A note is as old as the
+ * difference of two clocks says, so this is true when the one that reads is ahead of the one that put by no more than
+ * GC_CLOCK_SLACK_NS, and never mind what both are from the truth. (G for writers is by CLOCK_BOOTTIME, that of one process.)
+ * When the same boot has put it, CLOCK_BOOTTIME must say so, too (gc_clock.h), and no clock is believed. Otherwise what a run
+ * can see of a wrong clock ends it (-ETIME): notes and images from the future, so our clock is behind or another ahead; its
+ * own note of 0, with a time by the clock of the file server that is not ours. What it cannot see is a clock that is ahead,
+ * with a repository on a disk of its own, after a reboot: nothing that is written there tells it from a long pause. That the
+ * clock be right then is asked of who operates it (docs/OPERATING.md).
  */
 #include "lib/repo/gc.h"
 
@@ -54,6 +70,7 @@
 #include "lib/base/hex.h"
 #include "lib/base/io.h"
 #include "lib/repo/gc_copy.h"
+#include "lib/repo/gc_private.h"
 #include "lib/repo/pack.h"
 
 /* With a grace of 0 one run of steps feeds the next: mark, delete, delete the mark. */
@@ -61,31 +78,6 @@
 /* More index files than that are made one, of those that are no larger than that. */
 #define GC_INDEX_FILES_MANY    32
 #define GC_INDEX_MERGE_ENTRIES (UINT64_C(4) << 20)
-
-/* What becomes of a pack in this run. */
-enum fate {
-	FATE_KEEP,
-	FATE_DEAD,	  /* mark it */
-	FATE_REPACK,	  /* copy and mark it */
-	FATE_WAIT,	  /* marked or noted, not ripe */
-	FATE_SWEEP,	  /* ripe: copy what is live, delete it */
-	FATE_GONE,	  /* marked and deleted: note it */
-	FATE_RETIRE,	  /* deleted long ago: its mark and note */
-	FATE_STRAY,	  /* note it */
-	FATE_STRAY_SWEEP, /* delete it and its note */
-	FATE_CLEAR,	  /* nothing is left but notes */
-};
-
-struct gc {
-	struct repo *repo;
-	const struct gc_settings *settings;
-	struct gc_result *result;
-	struct gc_view view;
-	uint8_t *fates; /* enum fate, by place in view.packs */
-	bool *copied;	/* likewise: to be copied, then: was copied */
-	bool merge;	/* an index file names a pack that is swept */
-	bool changed;
-};
 
 static void gc_done(struct gc *g)
 {
@@ -97,21 +89,34 @@ static void gc_done(struct gc *g)
 /* Before every change. */
 static int gc_may_go_on(struct gc *g, struct err *e)
 {
+	int r;
+
 	if (cancel_raised(g->settings->cancel))
 		return err_set(e, -ECANCELED, "interrupted");
 	g->changed = true;
-	return gc_view_in_time(&g->view, e);
+	r = gc_view_in_time(&g->view, e);
+	/* with a grace of 0 nobody else writes, however long it takes */
+	return r < 0 || !g->settings->grace_ns ? r : gc_turn_goes_on(g->turn, e);
+}
+
+static void gc_read_clock(const struct gc_settings *s, struct gc_clock *ret)
+{
+	if (s->clock) {
+		*ret = *s->clock;
+	} else {
+		gc_clock_read(ret, s->now_ns);
+	}
 }
 
 static int gc_put(struct gc *g, enum gc_kind kind, enum gc_reason reason,
 		  const uint8_t hash[REPO_NAME_HASH], struct err *e)
 {
-	struct gc_object o = { .kind = kind,
-			       .reason = reason,
-			       .time_ns = g->settings->now_ns ? g->settings->now_ns
-							      : io_realtime_ns() };
+	struct gc_object o = { .kind = kind, .reason = reason };
+	struct gc_clock clock;
 	int r = gc_may_go_on(g, e);
 
+	gc_read_clock(g->settings, &clock);
+	gc_clock_stamp(&clock, &o);
 	memcpy(o.hash, hash, sizeof(o.hash));
 	if (r >= 0)
 		r = gc_object_put(g->repo->store, g->repo->format.id, g->repo->crypt, &o, e);
@@ -132,146 +137,6 @@ static int gc_delete_pack(struct gc *g, const struct gc_pack *p, struct err *e)
 	int r = gc_may_go_on(g, e);
 
 	return r < 0 ? r : store_del(g->repo->store, pack_name(p->hash, name), e);
-}
-
-/* ---- what becomes of each pack ------------------------------------------------------------------- */
-
-static bool gc_retirable(const struct gc *g, const struct gc_pack *p)
-{
-	const struct gc_view *v = &g->view;
-
-	return !v->grace_ns ||
-	       (v->now_ns > p->gone->time_ns &&
-		v->now_ns - p->gone->time_ns >= 2 * (v->grace_ns + GC_CLOCK_SLACK_NS));
-}
-
-static bool gc_is_mostly_dead(const struct gc *g, const struct gc_pack *p)
-{
-	/* what the records around an entry take */
-	const uint64_t live = p->live_bytes + UINT64_C(144) * p->live;
-
-	if (p->live >= p->entries || g->settings->repack_dead_percent >= 100)
-		return false;
-	return p->size > live &&
-	       (p->size - live) * 100 > p->size * g->settings->repack_dead_percent;
-}
-
-static enum fate gc_fate_of(const struct gc *g, const struct gc_pack *p)
-{
-	if (p->mark) {
-		if (!gc_view_ripe(&g->view, p->mark))
-			return FATE_WAIT;
-		if (p->stored || p->indexed)
-			return FATE_SWEEP;
-		if (!p->gone)
-			return FATE_GONE;
-		return gc_retirable(g, p) ? FATE_RETIRE : FATE_WAIT;
-	}
-	if (p->indexed) {
-		if (!p->live)
-			return FATE_DEAD;
-		return gc_is_mostly_dead(g, p) ? FATE_REPACK : FATE_KEEP;
-	}
-	if (!p->stored)
-		return FATE_CLEAR;
-	if (!p->stray)
-		return FATE_STRAY;
-	return gc_view_ripe(&g->view, p->stray) ? FATE_STRAY_SWEEP : FATE_WAIT;
-}
-
-/* Superseded index files still name packs; while one is there, no mark goes (I3). */
-static bool gc_index_is_clean(const struct gc *g)
-{
-	for (size_t i = 0; i < repo_index_files(g->repo->index); i++) {
-		bool superseded;
-
-		repo_index_file(g->repo->index, i, &superseded);
-		if (superseded)
-			return false;
-	}
-	return true;
-}
-
-static void gc_plan_one(struct gc *g, size_t i, uint64_t *repack_left, bool clean)
-{
-	struct gc_result *res = g->result;
-	const struct gc_pack *p = &g->view.packs[i];
-	enum fate fate = gc_fate_of(g, p);
-
-	if (fate == FATE_RETIRE && !clean)
-		fate = FATE_WAIT;
-	if (fate == FATE_REPACK) {
-		if (p->live_bytes > *repack_left) {
-			fate = FATE_KEEP;
-		} else {
-			*repack_left -= p->live_bytes;
-		}
-	}
-	g->fates[i] = (uint8_t)fate;
-	g->copied[i] = p->live && (fate == FATE_REPACK || fate == FATE_SWEEP);
-	g->merge |= fate == FATE_SWEEP && p->indexed;
-	if (fate == FATE_DEAD || fate == FATE_REPACK || fate == FATE_STRAY) {
-		res->packs_marked++;
-		res->bytes_marked += p->size;
-		res->packs_repacked += fate == FATE_REPACK;
-	}
-	if ((fate == FATE_SWEEP && p->stored) || fate == FATE_STRAY_SWEEP) {
-		res->packs_deleted++;
-		res->bytes_deleted += p->size;
-	}
-}
-
-/* What waits after this run, and until when. */
-static void gc_plan_waiting(struct gc *g)
-{
-	const uint64_t wait = g->view.grace_ns ? g->view.grace_ns + GC_CLOCK_SLACK_NS : 0;
-	struct gc_result *res = g->result;
-	uint64_t first = UINT64_MAX;
-
-	res->packs_waiting = res->bytes_waiting = res->images_waiting = 0;
-	for (size_t i = 0; i < g->view.n_packs; i++) {
-		const struct gc_pack *p = &g->view.packs[i];
-		const struct gc_object *note = p->mark ? p->mark : p->stray;
-		const enum fate fate = g->fates[i];
-
-		if (!p->stored || (fate != FATE_WAIT && fate != FATE_DEAD && fate != FATE_REPACK &&
-				   fate != FATE_STRAY))
-			continue;
-		res->packs_waiting++;
-		res->bytes_waiting += p->size;
-		first = MIN(first, (fate == FATE_WAIT ? note->time_ns : g->view.now_ns) + wait);
-	}
-	for (size_t i = 0; i < g->view.notes.count; i++) {
-		const struct gc_object *o = &g->view.notes.items[i];
-
-		if (o->kind != GC_FORGET)
-			continue;
-		if (gc_view_ripe(&g->view, o)) {
-			res->images_deleted += g->settings->dry_run;
-			continue;
-		}
-		res->images_waiting++;
-		first = MIN(first, o->time_ns + wait);
-	}
-	res->next_ns = first == UINT64_MAX ? 0 : first;
-}
-
-static int gc_plan(struct gc *g, struct err *e)
-{
-	const bool clean = gc_index_is_clean(g);
-	uint64_t repack_left = g->settings->max_repack_bytes ? g->settings->max_repack_bytes
-							     : UINT64_MAX;
-	struct gc_view *v = &g->view;
-
-	g->fates = calloc(v->n_packs + 1, sizeof(*g->fates));
-	g->copied = calloc(v->n_packs + 1, sizeof(*g->copied));
-	if (!g->fates || !g->copied)
-		return err_oom(e);
-	for (size_t i = 0; i < v->n_packs; i++)
-		gc_plan_one(g, i, &repack_left, clean);
-	gc_plan_waiting(g);
-	g->result->images = v->walked;
-	return 0;
 }
 
 /* ---- 1: images ----------------------------------------------------------------------------------- */
@@ -350,7 +215,8 @@ static void gc_keep_uncopied(struct gc *g)
 
 		if (!p->live || g->copied[i])
 			continue;
-		if (g->fates[i] == FATE_REPACK) {
+		if (fate_is_copy((enum fate)g->fates[i])) {
+			g->result->packs_joined -= g->fates[i] == FATE_JOIN;
 			g->result->packs_marked--;
 			g->result->packs_repacked--;
 			g->result->bytes_marked -= p->size;
@@ -375,6 +241,7 @@ static int gc_mark_packs(struct gc *g, struct err *e)
 			r = gc_put(g, GC_MARK, GC_REASON_DEAD, p->hash, e);
 			break;
 		case FATE_REPACK:
+		case FATE_JOIN:
 			r = gc_put(g, GC_MARK, GC_REASON_REPACKED, p->hash, e);
 			break;
 		case FATE_STRAY:
@@ -505,114 +372,104 @@ static int gc_forgive(struct gc *g, struct err *e)
 
 /* ---- all of it ----------------------------------------------------------------------------------- */
 
-static int gc_pass(struct repo *repo, const struct gc_settings *s, bool first,
-		   struct gc_result *res, bool *ret_changed, struct err *e)
+/* L, W, and what is to be done. */
+static int gc_look(struct gc *g, bool first, struct err *e)
 {
-	_cleanup_(gc_done) struct gc g = { .repo = repo, .settings = s, .result = res };
+	const struct gc_settings *s = g->settings;
+	struct gc_clock clock;
 	int r;
 
-	r = gc_view_load(repo, s->now_ns, s->grace_ns, &g.view, e);
+	gc_read_clock(s, &clock);
+	r = gc_view_load(g->repo, &clock, s->grace_ns, &g->view, e);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; first && i < g.view.n_packs; i++) {
-		res->packs += g.view.packs[i].stored;
-		res->bytes += g.view.packs[i].size;
+	for (size_t i = 0; first && i < g->view.n_packs; i++) {
+		g->result->packs += g->view.packs[i].stored;
+		g->result->bytes += g->view.packs[i].size;
 	}
-	r = gc_view_walk(&g.view, s->cancel, s->progress, s->progress_ctx, e);
+	r = gc_view_walk(&g->view, s->cancel, s->progress, s->progress_ctx, e);
+	return r < 0 ? r : gc_plan(g, e);
+}
+
+static int gc_act(struct gc *g, struct err *e)
+{
+	int r = gc_delete_images(g, e);
+
 	if (r >= 0)
-		r = gc_plan(&g, e);
-	if (r < 0 || s->dry_run)
-		return r;
-	r = gc_delete_images(&g, e);
+		r = gc_copy_packs(g, e);
+	gc_keep_uncopied(g);
 	if (r >= 0)
-		r = gc_copy_packs(&g, e);
-	gc_keep_uncopied(&g);
+		r = gc_mark_packs(g, e);
 	if (r >= 0)
-		r = gc_mark_packs(&g, e);
+		r = gc_sweep(g, e);
 	if (r >= 0)
-		r = gc_sweep(&g, e);
-	if (r >= 0)
-		r = gc_retire_all(&g, e);
-	if (r >= 0)
-		r = gc_forgive(&g, e);
-	*ret_changed = g.changed;
+		r = gc_retire_all(g, e);
+	return r < 0 ? r : gc_forgive(g, e);
+}
+
+/* @turn NULL: only look. */
+static int gc_passes(struct repo *repo, const struct gc_settings *s, const struct gc_turn *turn,
+		     struct gc_result *res, struct err *e)
+{
+	bool changed = true;
+	int r = 0;
+
+	for (int i = 0; i < GC_PASSES_MAX && changed && r >= 0; i++) {
+		_cleanup_(gc_done) struct gc g = {
+			.repo = repo, .settings = s, .turn = turn, .result = res
+		};
+
+		r = gc_look(&g, i == 0, e);
+		if (r >= 0 && turn)
+			r = gc_act(&g, e);
+		/* what was marked now must wait */
+		changed = g.changed && !s->grace_ns;
+	}
 	return r;
+}
+
+/*
+ * Does the store say of the note that was just put that it is of now? On a file system of another machine the time is that
+ * machine's, on our own the same clock's. One that says nothing says no lie.
+ */
+static int gc_check_store_clock(const struct gc_settings *s, const struct gc_turn *t, struct err *e)
+{
+	char name[GC_OBJECT_NAME_SIZE];
+	uint64_t store_ns, off;
+	int r;
+
+	if (s->now_ns || s->trust_clock)
+		return 0;
+	gc_object_name(t->note.kind, t->note.hash, name);
+	r = store_time(t->repo->store, name, &store_ns, e);
+	if (r < 0)
+		return r == -ENOTSUP ? 0 : r;
+	if (store_ns + GC_CLOCK_SLACK_NS >= t->put.now_ns &&
+	    store_ns <= t->answered.now_ns + GC_CLOCK_SLACK_NS)
+		return 0;
+	off = store_ns < t->put.now_ns ? t->put.now_ns - store_ns : store_ns - t->answered.now_ns;
+	return err_set(e, -ETIME,
+		       "the clock of what keeps the repository is %" PRIu64
+		       " s %s this machine's: one of the two is wrong, so nothing is deleted. When "
+		       "this one is known to be right: --trust-clock",
+		       off / 1000000000, store_ns < t->put.now_ns ? "behind" : "ahead of");
 }
 
 int gc_prune(struct repo *r, const struct gc_settings *s, struct gc_result *ret, struct err *e)
 {
-	struct gc_result res = { 0 };
-	bool changed = true;
-	int n = 0;
-
-	for (int i = 0; i < GC_PASSES_MAX && changed && n >= 0; i++) {
-		changed = false;
-		n = gc_pass(r, s, i == 0, &res, &changed, e);
-		/* what was marked now must wait */
-		if (s->grace_ns)
-			break;
-	}
-	*ret = res;
-	return n;
-}
-
-/* ---- forget -------------------------------------------------------------------------------------- */
-
-static int gc_image_exists(struct repo *r, const uint8_t hash[REPO_NAME_HASH], struct err *e)
-{
-	char hex[2 * REPO_NAME_HASH + 1], name[STORE_NAME_MAX];
-	uint64_t size;
+	_cleanup_(gc_turn_end) struct gc_turn turn = { 0 };
+	struct gc_clock clock;
 	int n;
 
-	snprintf(name, sizeof(name), "images/%s", hex_encode(hash, REPO_NAME_HASH, hex));
-	n = store_size(r->store, name, &size, e);
-	return n == -ENOENT ? err_set(e, n, "there is no image %.16s", hex) : n;
-}
-
-int gc_forget(struct repo *r, const uint8_t (*hashes)[REPO_NAME_HASH], size_t n, uint64_t now_ns,
-	      struct err *e)
-{
+	*ret = (struct gc_result){ 0 };
 	if (r->format.encrypted && !r->crypt)
 		return err_set(e, -ENOKEY, "the repository is encrypted: give its key");
-	for (size_t i = 0; i < n; i++) {
-		int k = gc_image_exists(r, hashes[i], e);
-
-		if (k < 0)
-			return k;
-	}
-	for (size_t i = 0; i < n; i++) {
-		struct gc_object o = { .kind = GC_FORGET,
-				       .time_ns = now_ns ? now_ns : io_realtime_ns() };
-		int k;
-
-		memcpy(o.hash, hashes[i], sizeof(o.hash));
-		k = gc_object_put(r->store, r->format.id, r->crypt, &o, e);
-		if (k < 0)
-			return k;
-	}
-	return 0;
-}
-
-int gc_unforget(struct repo *r, const uint8_t hash[REPO_NAME_HASH], bool sure, struct err *e)
-{
-	struct gc_object o = { .kind = GC_FORGET };
-	char hex[2 * REPO_NAME_HASH + 1];
-	int n;
-
-	memcpy(o.hash, hash, sizeof(o.hash));
-	n = gc_object_get(r->store, r->format.id, r->crypt, &o, e);
-	if (n >= 0 && !sure && io_realtime_ns() > o.time_ns + GC_GRACE_DEFAULT_NS) {
-		return err_set(
-			e, -EBUSY,
-			"image %.16s was forgotten longer ago than the grace period: a prune "
-			"may be deleting it now; if none runs, --yes takes it back",
-			hex_encode(hash, REPO_NAME_HASH, hex));
-	}
-	if (n == 0 || n == -EBADMSG)
-		n = gc_object_del(r->store, GC_FORGET, hash, e);
-	if (n < 0 && n != -ENOENT)
-		return n;
-
-	/* after it: a prune looks for the tombstone right before it deletes the image */
-	return gc_image_exists(r, hash, e);
+	if (s->dry_run)
+		return gc_passes(r, s, NULL, ret, e);
+	gc_read_clock(s, &clock);
+	n = gc_turn_begin(&turn, r, GC_PRUNE, s->clock || s->now_ns ? &clock : NULL, !s->grace_ns,
+			  e);
+	if (n >= 0)
+		n = gc_check_store_clock(s, &turn, e);
+	return n < 0 ? n : gc_passes(r, s, &turn, ret, e);
 }

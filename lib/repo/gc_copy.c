@@ -76,6 +76,9 @@ static int copy_compare(const void *a, const void *b)
 	const struct copy_item *x = a, *y = b;
 	const uint32_t p = le32_get(x->place.entry.offset), q = le32_get(y->place.entry.offset);
 
+	/* pages by themselves: a restore reads them first, and far more often than chunks */
+	if (x->place.kind != y->place.kind)
+		return x->place.kind == REPO_KIND_PAGE ? -1 : 1;
 	if (x->first_use != y->first_use)
 		return x->first_use < y->first_use ? -1 : 1;
 	if (x->pack != y->pack)
@@ -216,7 +219,11 @@ int gc_copy(struct gc_view *v, bool *from, struct cancel *c, gc_progress_fn prog
 	for (size_t i = 0; i < copy.n; i++) {
 		if (cancel_raised(c))
 			return err_set(e, -ECANCELED, "interrupted");
-		r = copy_item(&copy, &copy.items[i], e);
+		r = 0;
+		if (i && copy.items[i].place.kind != copy.items[i - 1].place.kind)
+			r = copy_end_pack(&copy, e);
+		if (r >= 0)
+			r = copy_item(&copy, &copy.items[i], e);
 		if (r < 0)
 			return r;
 		p.done = i + 1;

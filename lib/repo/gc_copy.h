@@ -21,8 +21,8 @@ struct gc_copy_result {
 };
 
 /*
- * Copy the live entries of those packs of @v for which @from (by place in v->packs) is true; packs that the images use first
- * come first, each in its order of offsets. When 0 is returned all is in the store and in index files, but for the packs in
+ * Copy the live entries of those packs of @v for which @from (by place in v->packs) is true: pages into packs of their own,
+ * then chunks; packs that older images use come first, each in its order of offsets. When 0 is returned all is in the store and in index files, but for the packs in
  * which something is damaged: their @from is made false. Memory: 80 bytes for each entry, two packs.
  */
 int gc_copy(struct gc_view *v, bool *from, struct cancel *c, gc_progress_fn progress, void *ctx,

@@ -17,8 +17,8 @@
 #define HASH_DIGITS	((size_t)2 * REPO_NAME_HASH)
 
 static const char *const gc_kinds[] = {
-	[GC_FORGET] = "forget", [GC_MARK] = "mark",   [GC_STRAY] = "stray",
-	[GC_GONE] = "gone",	[GC_LOSSY] = "lossy",
+	[GC_FORGET] = "forget", [GC_MARK] = "mark",   [GC_STRAY] = "stray",   [GC_GONE] = "gone",
+	[GC_LOSSY] = "lossy",	[GC_PRUNE] = "prune", [GC_REPAIR] = "repair",
 };
 
 static const char *const gc_reasons[] = {
@@ -69,9 +69,16 @@ static struct gc_bound gc_bound_make(const uint8_t repo_id[REPO_ID_SIZE], const 
 	return b;
 }
 
+static bool gc_object_has_boot(const struct gc_object *o)
+{
+	static const uint8_t none[GC_BOOT_SIZE];
+
+	return memcmp(o->boot, none, sizeof(none)) != 0;
+}
+
 static char *gc_object_to_json(const struct gc_bound *b, const struct gc_object *o)
 {
-	char id[2 * REPO_ID_SIZE + 1];
+	char id[2 * REPO_ID_SIZE + 1], boot[2 * GC_BOOT_SIZE + 1];
 	json_t *j = json_pack("{s:i, s:s, s:s, s:I}", "format", GC_FORMAT, "object", b->name,
 			      "repository", hex_encode(b->repo_id, REPO_ID_SIZE, id), "time_ns",
 			      (json_int_t)o->time_ns);
@@ -79,6 +86,11 @@ static char *gc_object_to_json(const struct gc_bound *b, const struct gc_object 
 
 	if (j && o->kind == GC_MARK)
 		json_object_set_new(j, "reason", json_string(gc_reasons[o->reason]));
+	if (j && gc_object_has_boot(o)) {
+		hex_encode(o->boot, sizeof(o->boot), boot);
+		json_object_set_new(j, "boot", json_string(boot));
+		json_object_set_new(j, "boot_ns", json_integer((json_int_t)o->boot_ns));
+	}
 	text = j ? json_dumps(j, JSON_COMPACT) : NULL;
 	json_decref(j);
 	return text;
@@ -141,6 +153,22 @@ int gc_object_check(const void *bytes, size_t len, struct err *e)
 	return record_body_check(&head, (const uint8_t *)bytes + sizeof(head), "GC", e);
 }
 
+/* Which boot it says, if it does: notes of older versions do not. */
+static int gc_object_boot_from_json(json_t *j, struct gc_object *o)
+{
+	const char *boot = NULL;
+	json_int_t boot_ns = -1;
+
+	if (json_unpack(j, "{s?s, s?I}", "boot", &boot, "boot_ns", &boot_ns) < 0)
+		return -EBADMSG;
+	if (!boot)
+		return 0;
+	if (boot_ns < 0 || hex_decode(boot, o->boot, sizeof(o->boot)) < 0)
+		return -EBADMSG;
+	o->boot_ns = (uint64_t)boot_ns;
+	return 0;
+}
+
 static int gc_object_from_json(const char *text, size_t len, const struct gc_bound *b,
 			       struct gc_object *o)
 {
@@ -155,7 +183,7 @@ static int gc_object_from_json(const char *text, size_t len, const struct gc_bou
 	    json_unpack(j, "{s:i, s:s, s:s, s:I, s?s}", "format", &format, "object", &name,
 			"repository", &repository, "time_ns", &time, "reason", &reason) == 0 &&
 	    format == GC_FORMAT && strcmp(name, b->name) == 0 && strcmp(repository, id) == 0 &&
-	    time >= 0) {
+	    time >= 0 && gc_object_boot_from_json(j, o) == 0) {
 		o->time_ns = (uint64_t)time;
 		for (size_t i = 0; i < ARRAY_SIZE(gc_reasons); i++) {
 			if (strcmp(reason, gc_reasons[i]) == 0 &&

@@ -7,6 +7,8 @@
  *	gc/stray-<pack>		no index file names the pack; it may become a whole one yet, writers pay no heed
  *	gc/gone-<pack>		the pack was deleted: a while later its mark may go, too
  *	gc/lossy-<random>	a repair may have lost something: see repo_whole.h
+ *	gc/prune-<random>	a prune is at work, or was killed
+ *	gc/repair-<random>	a repair, likewise: see gc_turn.h
  *
  * Each is one record (lib/image/record.h) with JSON, sealed in encrypted repositories so that only who has full rights can
  * make one that counts: a stolen key that may only add does not let go of anything. A mark is never taken back while its pack is there.
@@ -39,6 +41,8 @@
 #define GC_GRACE_DEFAULT_NS REPO_GRACE_NS
 /* How far the clocks of those who prune may be apart; waited for on top of every grace period. */
 #define GC_CLOCK_SLACK_NS (UINT64_C(300) * 1000000000)
+/* Which boot of which machine a note was put by: see gc_clock.h. */
+#define GC_BOOT_SIZE 16
 
 enum gc_kind {
 	GC_FORGET,
@@ -46,6 +50,8 @@ enum gc_kind {
 	GC_STRAY,
 	GC_GONE,
 	GC_LOSSY,
+	GC_PRUNE,
+	GC_REPAIR,
 };
 
 enum gc_reason {
@@ -59,8 +65,16 @@ struct gc_object {
 	enum gc_reason reason;	      /* of GC_MARK */
 	uint8_t hash[REPO_NAME_HASH]; /* the image's or pack's name */
 	uint64_t time_ns;	      /* when it was put, by the clock of who put it, since 1970 */
+	uint8_t boot[GC_BOOT_SIZE];   /* of who put it; zeros: it does not say */
+	uint64_t boot_ns;	      /* CLOCK_BOOTTIME of that boot, likewise */
 	bool damaged; /* it is there and cannot be read; only kind and hash are known */
 };
+
+/* Is a note's hash the name of a pack? */
+static inline bool gc_object_is_of_pack(enum gc_kind kind)
+{
+	return kind == GC_MARK || kind == GC_STRAY || kind == GC_GONE;
+}
 
 /* "gc/mark-4f0c…" */
 #define GC_OBJECT_NAME_SIZE 80

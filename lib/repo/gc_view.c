@@ -10,7 +10,6 @@
 #include "lib/base/hex.h"
 #include "lib/base/io.h"
 #include "lib/repo/pack.h"
-#include "lib/repo/pack_sessions.h"
 
 /* The hash that ends an object's name; what has none is nothing of ours. */
 static int name_to_hash(const char *name, uint8_t ret[REPO_NAME_HASH])
@@ -117,7 +116,8 @@ static int view_join_packs(struct gc_view *v, struct pack_list *l, struct err *e
 		struct gc_pack p = { 0 };
 
 		memcpy(p.hash, v->notes.items[i].hash, sizeof(p.hash));
-		if (v->notes.items[i].kind != GC_FORGET)
+		/* the others do not speak of packs */
+		if (gc_object_is_of_pack(v->notes.items[i].kind))
 			r = pack_list_add(l, &p);
 	}
 	v->of_index = calloc(n + 1, sizeof(*v->of_index));
@@ -169,23 +169,6 @@ static int view_check_notes(const struct gc_view *v, struct err *e)
 	return 0;
 }
 
-/* As repo_load_index(), but nothing is excluded: what is in marked packs counts as there. */
-static int view_load_index(struct repo *r, struct err *e)
-{
-	struct repo_index *x;
-	int n = repo_index_open(r->store, r->format.id, r->crypt, &x, e);
-
-	if (n < 0)
-		return n;
-	repo_index_free(r->index);
-	pack_sessions_free(TAKE_PTR(r->sessions));
-	r->index = x;
-	if (!r->crypt)
-		return 0;
-	n = pack_sessions_new(r->store, r->format.id, r->crypt, &r->sessions);
-	return n < 0 ? err_oom(e) : 0;
-}
-
 static int view_load_all(struct gc_view *v, struct err *e)
 {
 	struct pack_list packs = { 0 };
@@ -201,7 +184,8 @@ static int view_load_all(struct gc_view *v, struct err *e)
 	n = hash_list_load(r->store, "images/", &v->images, e);
 	if (n < 0)
 		return n;
-	n = view_load_index(r, e);
+	/* what is in marked packs counts as there */
+	n = repo_load_whole_index(r, e);
 	if (n < 0)
 		return n;
 	n = store_list(r->store, "packs/", view_add_pack, &packs, e);
@@ -217,15 +201,18 @@ static int view_load_all(struct gc_view *v, struct err *e)
 	return v->live ? 0 : err_oom(e);
 }
 
-int gc_view_load(struct repo *r, uint64_t now_ns, uint64_t grace_ns, struct gc_view *ret,
-		 struct err *e)
+int gc_view_load(struct repo *r, const struct gc_clock *clock, uint64_t grace_ns,
+		 struct gc_view *ret, struct err *e)
 {
-	struct gc_view v = { .repo = r, .grace_ns = grace_ns, .loaded_ns = io_boot_ns() };
+	struct gc_view v = { .repo = r,
+			     .clock = *clock,
+			     .now_ns = clock->now_ns,
+			     .loaded_ns = io_boot_ns(),
+			     .grace_ns = grace_ns };
 	int n;
 
 	if (r->format.encrypted && !r->crypt)
 		return err_set(e, -ENOKEY, "the repository is encrypted: give its key");
-	v.now_ns = now_ns ? now_ns : io_realtime_ns();
 	n = view_load_all(&v, e);
 	if (n < 0) {
 		gc_view_done(&v);
@@ -249,8 +236,7 @@ bool gc_view_ripe(const struct gc_view *v, const struct gc_object *note)
 {
 	if (!v->grace_ns)
 		return true;
-	return v->now_ns > note->time_ns &&
-	       v->now_ns - note->time_ns >= v->grace_ns + GC_CLOCK_SLACK_NS;
+	return gc_clock_age(&v->clock, note) >= v->grace_ns + GC_CLOCK_SLACK_NS;
 }
 
 int gc_view_in_time(const struct gc_view *v, struct err *e)

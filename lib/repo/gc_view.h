@@ -5,7 +5,7 @@
  * Everything is loaded in one order, upon which the argument in gc.c stands: notes of gc, images, index, packs. An image that
  * is committed later is not seen, and need not be.
  *
- * Memory: a bit for each entry of the index, 96 bytes for each pack, 32 MiB for names that are looked up together. One
+ * Memory: a bit for each entry of the index, 96 bytes for each pack, up to 144 MiB for names that are looked up together. One
  * thread at a time.
  */
 #pragma once
@@ -16,6 +16,7 @@
 #include "lib/base/cancel.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/err.h"
+#include "lib/repo/gc_clock.h"
 #include "lib/repo/gc_object.h"
 #include "lib/repo/hash_list.h"
 #include "lib/repo/repo.h"
@@ -31,13 +32,14 @@ struct gc_pack {
 	/* entries that images need and that were chosen in this pack: each name is chosen in one place */
 	uint32_t live;
 	uint64_t live_bytes;
-	uint64_t first_use; /* the walk's number of the first image that needs it */
+	uint64_t first_use; /* the time of the oldest image by which something in it was chosen */
 };
 
 struct gc_view {
-	struct repo *repo;  /* borrowed */
-	uint64_t now_ns;    /* CLOCK_REALTIME, before anything was loaded */
-	uint64_t loaded_ns; /* CLOCK_BOOTTIME, likewise: it goes on while the machine sleeps */
+	struct repo *repo;     /* borrowed */
+	struct gc_clock clock; /* before anything was loaded */
+	uint64_t now_ns;       /* CLOCK_REALTIME of that */
+	uint64_t loaded_ns;    /* CLOCK_BOOTTIME, likewise: it goes on while the machine sleeps */
 	uint64_t grace_ns;
 	struct gc_objects notes;
 	struct hash_list images; /* all that are there */
@@ -45,8 +47,9 @@ struct gc_view {
 	size_t n_packs;
 	uint32_t *of_index; /* number in the index: which of packs */
 	uint64_t *live;	    /* bits by ordinal: chosen entries */
-	uint64_t chosen;    /* how many, for first_use */
+	uint64_t chosen;    /* how many */
 	uint64_t walked;    /* images */
+	size_t batch;	    /* names that are looked up together; 0: as many as is best */
 };
 
 struct gc_progress {
@@ -59,8 +62,8 @@ typedef void (*gc_progress_fn)(void *ctx, const struct gc_progress *p);
  * Load it. r->index is loaded anew with nothing excluded: who then wants to write loads it again. -EBADMSG: a note or an index file is damaged; -ETIME: a note is from the future, so one of
  * two clocks is wrong.
  */
-int gc_view_load(struct repo *r, uint64_t now_ns, uint64_t grace_ns, struct gc_view *ret,
-		 struct err *e);
+int gc_view_load(struct repo *r, const struct gc_clock *clock, uint64_t grace_ns,
+		 struct gc_view *ret, struct err *e);
 void gc_view_done(struct gc_view *v);
 
 /* Has the grace period of a note passed? With a grace of 0 always. */

@@ -8,22 +8,34 @@
 
 #include "lib/base/hex.h"
 #include "lib/repo/gc_view.h"
+#include "lib/repo/repo_index_scan.h"
 #include "lib/repo/repo_walk.h"
 
-/* Names that are looked up together, in their order: so a block of the index is read once for many of them. */
-#define WALK_BATCH ((size_t)1 << 20)
+/*
+ * Names that are looked up together, in their order, of as many images as it takes: so a block of the index is read once for
+ * many of them. A hundred million different names take 25 readings of the index, 5 GB each, with this and 100 with a quarter.
+ */
+#define WALK_BATCH ((size_t)4 << 20)
+
+struct walk_name {
+	struct chunk_id name;
+	uint32_t image; /* number, of the one that needs it */
+};
 
 struct walk {
 	struct gc_view *view;
 	struct cancel *cancel;
-	char image[REPO_IMAGE_NAME_MAX]; /* the one that is walked, for messages */
-	uint64_t image_number;
-	struct chunk_id *batch;
-	size_t n;
+	uint32_t image;	 /* the one that is walked: its number in view->images */
+	uint64_t *times; /* of all of them, by number */
+	struct repo_index_scan *scan;
+	struct walk_name *batch;
+	size_t n, room;
 };
 
 static void walk_done(struct walk *w)
 {
+	repo_index_scan_free(w->scan);
+	free(w->times);
 	free(w->batch);
 }
 
@@ -39,6 +51,8 @@ static bool pack_is_usable(const struct gc_pack *p)
 static int walk_choose(const struct walk *w, const struct chunk_id *name, enum repo_kind kind,
 		       struct repo_place *ret, struct err *e)
 {
+	/* chunks come in order */
+	const bool scan = kind == REPO_KIND_CHUNK;
 	const struct gc_view *v = w->view;
 	uint64_t after = UINT64_MAX;
 	bool found = false;
@@ -47,7 +61,8 @@ static int walk_choose(const struct walk *w, const struct chunk_id *name, enum r
 	for (;;) {
 		struct repo_place p;
 
-		r = repo_index_find(v->repo->index, name, &after, &p, e);
+		r = scan ? repo_index_scan_find(w->scan, name, &after, &p, e)
+			 : repo_index_find(v->repo->index, name, &after, &p, e);
 		if (r < 0)
 			break;
 		after = p.ordinal;
@@ -64,8 +79,8 @@ static int walk_choose(const struct walk *w, const struct chunk_id *name, enum r
 	return r == -ENOENT && found ? 0 : r;
 }
 
-/* Returns false when it was chosen already. */
-static bool walk_mark(const struct walk *w, const struct repo_place *p)
+/* The image numbered @image needs it. Returns false when it was chosen already. */
+static bool walk_mark(const struct walk *w, const struct repo_place *p, uint32_t image)
 {
 	struct gc_view *v = w->view;
 	struct gc_pack *pack = &v->packs[v->of_index[p->pack]];
@@ -75,45 +90,116 @@ static bool walk_mark(const struct walk *w, const struct repo_place *p)
 	v->live[p->ordinal / 64] |= UINT64_C(1) << (p->ordinal % 64);
 	pack->live++;
 	pack->live_bytes += le32_get(p->entry.frame_len);
-	pack->first_use = MIN(pack->first_use, w->image_number);
+	pack->first_use = MIN(pack->first_use, w->times[image]);
 	v->chosen++;
 	return true;
 }
 
-static int walk_missing(const struct walk *w, const struct chunk_id *name, const char *what, int r,
-			struct err *e)
+/* Its name for people, read again: it was the batch before, perhaps. */
+static void walk_image_name(const struct walk *w, uint32_t number, char ret[REPO_IMAGE_NAME_MAX])
 {
-	char hex[2 * AMBRO_ID_SIZE + 1];
+	_cleanup_(repo_image_freep) struct repo_image *image = NULL;
+	const uint8_t *hash = w->view->images.items[number];
+	char hex[2 * REPO_NAME_HASH + 1];
 
-	if (r != -ENOENT)
-		return r < 0 && e ? err_prefix(e, "%s", w->image), r : r;
+	if (repo_image_get(w->view->repo, hash, &image, NULL) >= 0 && image) {
+		repo_image_name(image, ret);
+	} else {
+		snprintf(ret, REPO_IMAGE_NAME_MAX, "images/%s",
+			 hex_encode(hash, REPO_NAME_HASH, hex));
+	}
+}
+
+/* @r, in words: @name, which is a @what that the image numbered @number needs, could not be had. */
+static int walk_missing(const struct walk *w, uint32_t number, const struct chunk_id *name,
+			const char *what, int r, struct err *e)
+{
+	char hex[2 * AMBRO_ID_SIZE + 1], image[REPO_IMAGE_NAME_MAX];
+
+	if (r >= 0)
+		return r;
+	walk_image_name(w, number, image);
+	if (r != -ENOENT) {
+		err_prefix(e, "%s", image);
+		return r;
+	}
 	return err_set(e, -EBADMSG,
 		       "%s needs the %s %.16s, which is in no pack that is there: nothing is "
 		       "deleted; see 'ambroctl repo check', or forget the image",
-		       w->image, what, hex_encode(name->b, sizeof(name->b), hex));
+		       image, what, hex_encode(name->b, sizeof(name->b), hex));
 }
 
 /* ---- chunks -------------------------------------------------------------------------------------- */
 
-static int id_compare(const void *a, const void *b)
+/* By name, and of one name the first image first. */
+static int walk_compare(const void *a, const void *b)
 {
-	return memcmp(a, b, sizeof(struct chunk_id));
+	const struct walk_name *x = a, *y = b;
+	const int r = memcmp(&x->name, &y->name, sizeof(x->name));
+
+	return r ? r : (x->image > y->image) - (x->image < y->image);
+}
+
+static size_t walk_bucket(const struct walk_name *n)
+{
+	return (size_t)n->name.b[0] << 8 | n->name.b[1];
+}
+#define WALK_BUCKETS ((size_t)1 << 16)
+
+/*
+ * In place: qsort() takes as much memory once more. First each into its bucket, where @next is the first place of each that
+ * is not known to be right, and @end its end.
+ */
+static void walk_sort(struct walk_name *names, size_t n, uint32_t next[WALK_BUCKETS],
+		      uint32_t end[WALK_BUCKETS])
+{
+	uint32_t sum = 0;
+
+	memset(end, 0, WALK_BUCKETS * sizeof(*end));
+	for (size_t i = 0; i < n; i++)
+		end[walk_bucket(&names[i])]++;
+	for (size_t b = 0; b < WALK_BUCKETS; b++) {
+		next[b] = sum;
+		sum += end[b];
+		end[b] = sum;
+	}
+	for (size_t b = 0; b < WALK_BUCKETS; b++) {
+		while (next[b] < end[b]) {
+			const struct walk_name name = names[next[b]];
+			const size_t to = walk_bucket(&name);
+
+			names[next[b]] = names[next[to]];
+			names[next[to]++] = name;
+		}
+	}
+	for (size_t b = 0; b < WALK_BUCKETS; b++) {
+		const uint32_t begin = b ? end[b - 1] : 0;
+
+		if (end[b] - begin > 1)
+			qsort(names + begin, end[b] - begin, sizeof(*names), walk_compare);
+	}
 }
 
 static int walk_flush(struct walk *w, struct err *e)
 {
-	if (w->n)
-		qsort(w->batch, w->n, sizeof(*w->batch), id_compare);
+	_cleanup_free_ uint32_t *places = malloc(2 * WALK_BUCKETS * sizeof(*places));
+
+	if (!places)
+		return err_oom(e);
+	walk_sort(w->batch, w->n, places, places + WALK_BUCKETS);
 	for (size_t i = 0; i < w->n; i++) {
+		const struct walk_name *it = &w->batch[i];
 		struct repo_place p;
 		int r;
 
-		if (i && !id_compare(&w->batch[i], &w->batch[i - 1]))
+		if (i && !memcmp(&it->name, &it[-1].name, sizeof(it->name)))
 			continue;
-		r = walk_choose(w, &w->batch[i], REPO_KIND_CHUNK, &p, e);
+		if (i % 4096 == 0 && cancel_raised(w->cancel))
+			return err_set(e, -ECANCELED, "interrupted");
+		r = walk_choose(w, &it->name, REPO_KIND_CHUNK, &p, e);
 		if (r < 0)
-			return walk_missing(w, &w->batch[i], "chunk", r, e);
-		walk_mark(w, &p);
+			return walk_missing(w, it->image, &it->name, "chunk", r, e);
+		walk_mark(w, &p, it->image);
 	}
 	w->n = 0;
 	return 0;
@@ -126,8 +212,9 @@ static int walk_on_chunk(void *ctx, const struct chunk_id *id, uint32_t region, 
 
 	(void)region;
 	(void)index;
-	crypt_name(w->view->repo->crypt, id, &w->batch[w->n++]);
-	return w->n < WALK_BATCH ? 0 : walk_flush(w, e);
+	crypt_name(w->view->repo->crypt, id, &w->batch[w->n].name);
+	w->batch[w->n++].image = w->image;
+	return w->n < w->room ? 0 : walk_flush(w, e);
 }
 
 /* ---- pages --------------------------------------------------------------------------------------- */
@@ -146,7 +233,7 @@ static int walk_read_page(const struct walk *w, const struct chunk_id *id,
 	/* damaged here; perhaps not elsewhere */
 	if (r == -EBADMSG || r == -ENOENT) {
 		r = repo_read(w->view->repo, id, REPO_KIND_PAGE, ret_body, ret_len, e);
-		return r < 0 ? walk_missing(w, &p->entry.name, "page", r, e) : 1;
+		return r < 0 ? walk_missing(w, w->image, &p->entry.name, "page", r, e) : 1;
 	}
 	if (r < 0)
 		return r;
@@ -168,23 +255,24 @@ static int walk_on_page(void *ctx, const struct chunk_id *id, const struct repo_
 	crypt_name(w->view->repo->crypt, id, &name);
 	r = walk_choose(w, &name, REPO_KIND_PAGE, &p, e);
 	if (r < 0)
-		return walk_missing(w, &name, "page", r, e);
+		return walk_missing(w, w->image, &name, "page", r, e);
 	/* what is below was walked when it was chosen */
-	if (!walk_mark(w, &p))
+	if (!walk_mark(w, &p, w->image))
 		return 0;
 	return walk_read_page(w, id, &p, ret_body, ret_len, e);
 }
 
 /* ---- images -------------------------------------------------------------------------------------- */
 
-static int walk_image(struct walk *w, const uint8_t hash[REPO_NAME_HASH], struct err *e)
+static int walk_image(struct walk *w, uint32_t number, struct err *e)
 {
 	static const struct repo_walk_ops ops = { .page = walk_on_page, .chunk = walk_on_chunk };
 	_cleanup_(repo_image_freep) struct repo_image *image = NULL;
 	const uint64_t now = w->view->now_ns;
+	char name[REPO_IMAGE_NAME_MAX];
 	int r;
 
-	r = repo_image_get(w->view->repo, hash, &image, e);
+	r = repo_image_get(w->view->repo, w->view->images.items[number], &image, e);
 	/* another prune deleted it since it was listed */
 	if (r == -ENOENT)
 		return 0;
@@ -193,27 +281,32 @@ static int walk_image(struct walk *w, const uint8_t hash[REPO_NAME_HASH], struct
 			      "nothing is deleted");
 		return r;
 	}
-	repo_image_name(image, w->image);
 	if (image->time_ns > now && image->time_ns - now > GC_CLOCK_SLACK_NS) {
 		return err_set(e, -ETIME,
 			       "%s was made %" PRIu64 " s in the future: the clock of this or of "
 			       "another machine is wrong, so nothing is deleted",
-			       w->image, (image->time_ns - now) / 1000000000);
+			       repo_image_name(image, name), (image->time_ns - now) / 1000000000);
 	}
-	w->image_number = w->view->walked++;
-	r = repo_walk_image(image->manifest, &ops, w, e);
-	return r < 0 ? r : walk_flush(w, e);
+	w->image = number;
+	w->times[number] = image->time_ns;
+	w->view->walked++;
+	return repo_walk_image(image->manifest, &ops, w, e);
 }
 
 int gc_view_walk(struct gc_view *v, struct cancel *c, gc_progress_fn progress, void *ctx,
 		 struct err *e)
 {
-	_cleanup_(walk_done) struct walk w = { .view = v, .cancel = c };
+	/* more than there are names would be no gain */
+	const uint64_t room = v->batch ? v->batch
+				       : MIN(WALK_BATCH, repo_index_entries(v->repo->index) + 1);
+	_cleanup_(walk_done) struct walk w = { .view = v, .cancel = c, .room = (size_t)room };
 	struct gc_progress p = { .phase = "mark", .total = v->images.count };
 
 	/* the kernel gives what is used */
-	w.batch = malloc(WALK_BATCH * sizeof(*w.batch));
-	if (!w.batch)
+	w.batch = malloc(w.room * sizeof(*w.batch));
+	w.times = calloc(v->images.count + 1, sizeof(*w.times));
+	w.scan = repo_index_scan_new(v->repo->index);
+	if (!w.batch || !w.times || !w.scan)
 		return err_oom(e);
 	for (size_t i = 0; i < v->images.count; i++) {
 		int r = 0;
@@ -221,12 +314,12 @@ int gc_view_walk(struct gc_view *v, struct cancel *c, gc_progress_fn progress, v
 		if (c && cancel_raised(c))
 			return err_set(e, -ECANCELED, "interrupted");
 		if (!gc_view_image_dead(v, v->images.items[i]))
-			r = walk_image(&w, v->images.items[i], e);
+			r = walk_image(&w, (uint32_t)i, e);
 		if (r < 0)
 			return r;
 		p.done = i + 1;
 		if (progress)
 			progress(ctx, &p);
 	}
-	return 0;
+	return walk_flush(&w, e);
 }

@@ -62,32 +62,44 @@ int repo_unlock(struct repo *r, struct crypt *c, struct err *e)
 
 /* ---- the index ---------------------------------------------------------------------------------- */
 
+int repo_load_whole_index(struct repo *r, struct err *e)
+{
+	_cleanup_(repo_index_freep) struct repo_index *index = NULL;
+	struct pack_sessions *sessions = NULL;
+	int n;
+
+	if (r->format.encrypted && !r->crypt)
+		return err_set(e, -ENOKEY, "the repository is encrypted: give its key");
+	n = repo_index_open(r->store, r->format.id, r->crypt, &index, e);
+	if (n < 0)
+		return n;
+	if (r->crypt && pack_sessions_new(r->store, r->format.id, r->crypt, &sessions) < 0)
+		return err_oom(e);
+	repo_index_free(r->index);
+	pack_sessions_free(r->sessions);
+	r->index = TAKE_PTR(index);
+	r->sessions = sessions;
+	return 0;
+}
+
 int repo_load_index(struct repo *r, struct err *e)
 {
 	_cleanup_(hash_list_done) struct hash_list marks = { 0 };
 	const uint64_t now = io_boot_ns(), realtime = io_realtime_ns();
-	struct repo_index *index;
 	int n;
 
 	if (r->format.encrypted && !r->crypt)
 		return err_set(e, -ENOKEY, "the repository is encrypted: give its key");
 	n = hash_list_load(r->store, REPO_MARK_PREFIX, &marks, e);
-	if (n < 0)
-		return n;
-	n = repo_index_open(r->store, r->format.id, r->crypt, &index, e);
+	if (n >= 0)
+		n = repo_load_whole_index(r, e);
 	if (n < 0)
 		return n;
 	for (size_t i = 0; i < marks.count; i++)
-		repo_index_exclude(index, marks.items[i]);
-	repo_index_free(r->index);
-	pack_sessions_free(TAKE_PTR(r->sessions));
-	r->index = index;
+		repo_index_exclude(r->index, marks.items[i]);
 	r->loaded_ns = now;
 	r->loaded_realtime_ns = realtime;
-	if (!r->crypt)
-		return 0;
-	return pack_sessions_new(r->store, r->format.id, r->crypt, &r->sessions) < 0 ? err_oom(e)
-										     : 0;
+	return 0;
 }
 
 int repo_in_time(const struct repo *r, uint64_t grace_ns, struct err *e)

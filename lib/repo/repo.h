@@ -57,6 +57,8 @@ int repo_unlock(struct repo *r, struct crypt *c, struct err *e);
  * excluded. -ENOKEY when it is encrypted and locked.
  */
 int repo_load_index(struct repo *r, struct err *e);
+/* The same for who looks at all that is there (gc, check): no marks, nothing is excluded, and nothing may be written upon it. */
+int repo_load_whole_index(struct repo *r, struct err *e);
 /*
  * May what repo_load_index() found still be relied on, @grace_ns being the grace period (W2 of gc_object.h)? 0 or -ESTALE.
  * A machine that slept since, or stood still under its hypervisor and had its clock put right, has lost that time.

@@ -13,7 +13,6 @@
 #include "lib/repo/gc_object.h"
 #include "lib/repo/keys.h"
 #include "lib/repo/pack.h"
-#include "lib/repo/pack_sessions.h"
 #include "lib/repo/repo_check.h"
 #include "lib/repo/repo_check_private.h"
 
@@ -283,13 +282,12 @@ static int check_keys(struct check *c, struct err *e)
 static int check_load_index(struct check *c, struct err *e)
 {
 	struct repo *r = c->repo;
-	struct repo_index *x;
 	struct err why = { 0 };
 	int n;
 
 	if (r->format.encrypted && !r->crypt)
 		return 0;
-	n = repo_index_open(r->store, r->format.id, r->crypt, &x, &why);
+	n = repo_load_whole_index(r, &why);
 	if (n == -EBADMSG || n == -EXDEV) {
 		check_report_object(c, "index/", "cannot be used, see 'ambroctl repo repair': %s",
 				    why.text);
@@ -300,14 +298,9 @@ static int check_load_index(struct check *c, struct err *e)
 			*e = why;
 		return n;
 	}
-	repo_index_free(r->index);
-	pack_sessions_free(TAKE_PTR(r->sessions));
-	r->index = x;
-	if (r->crypt && pack_sessions_new(r->store, r->format.id, r->crypt, &r->sessions) < 0)
-		return err_oom(e);
 	c->indexed = true;
-	c->bad = calloc(repo_index_entries(x) / 64 + 1, sizeof(*c->bad));
-	c->seen = calloc(repo_index_entries(x) / 64 + 1, sizeof(*c->seen));
+	c->bad = calloc(repo_index_entries(r->index) / 64 + 1, sizeof(*c->bad));
+	c->seen = calloc(repo_index_entries(r->index) / 64 + 1, sizeof(*c->seen));
 	return c->bad && c->seen ? 0 : err_oom(e);
 }
 

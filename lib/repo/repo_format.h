@@ -59,7 +59,8 @@ enum repo_kind {
 	/* sealed things that are no entries of packs */
 	REPO_KIND_BLOCK = 2, /* of an index file */
 	REPO_KIND_IMAGE = 3,
-	REPO_KIND_TABLE = 4, /* of an index file: all that stands before the blocks */
+	REPO_KIND_TABLE = 4, /* of an index file: what stands in its record */
+	REPO_KIND_PACKS = 5, /* of an index file: its table of packs */
 };
 
 /*
@@ -103,16 +104,20 @@ static_assert(sizeof(struct repo_pack_end) == 24, "on-disk size");
 
 /*
  * An index file: PACK; the REPO_INDEX record, whose body is this head, the names of the index files that it takes the place
- * of, the table of packs, the table of blocks; then, outside of any frame, the blocks: each REPO_INDEX_BLOCK entries in order
- * of their names, then of their packs' numbers and offsets (the last one fewer). So one lookup reads one block, and believes
- * it because its check is in the table, which has been checked when the file was opened.
+ * of, the SHA-256 of the table of packs, the table of blocks; then, outside of any frame, the table of packs and the blocks:
+ * each REPO_INDEX_BLOCK entries in order of their names, then of their packs' numbers and offsets (the last one fewer). So one
+ * lookup reads one block, and believes it because its check is in the table, which has been checked when the file was opened.
+ *
+ * Files that were merged together have one and the same table of packs: who has read that of one need not read the others',
+ * because their records, which are checked, say that it is the same.
  *
  * The table of blocks has one more than there are blocks: its `first` is the beginning of the last name of all, its check
  * zeros. So a name outside of a file's range costs no read.
  *
- * In encrypted repositories all behind the head is sealed, and each block is. What they are bound to is no part of the file:
- * repo_id, then a struct repo_sealed_head with plain_len == frame_len and, for the tables (REPO_KIND_TABLE), the 32 bytes of
- * this head as its name; for a block (REPO_KIND_BLOCK) its number (le64) and zeros.
+ * In encrypted repositories all behind the head is sealed, the table of packs is, and each block is. What they are bound to is
+ * no part of the file: repo_id, then a struct repo_sealed_head with plain_len == frame_len and, for what is in the record
+ * (REPO_KIND_TABLE), the 32 bytes of this head as its name; for the table of packs (REPO_KIND_PACKS) the SHA-256 of what is
+ * sealed, which the record has; for a block (REPO_KIND_BLOCK) its number (le64) and zeros.
  */
 #define REPO_INDEX_MAGIC "AMBROIDX"
 struct repo_index_head {

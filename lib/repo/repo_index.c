@@ -61,6 +61,7 @@ struct find {
 	const struct chunk_id *name;
 	uint64_t after; /* ordinal; UINT64_MAX: from the first on */
 	bool all;	/* in excluded packs, too */
+	const struct repo_index_blocks *blocks;
 };
 
 /* @entry's pack is over all files. False: it is excluded. */
@@ -95,19 +96,28 @@ static int resident_find(const struct repo_index *x, const struct find *find,
 	}
 }
 
-static int block_read(const struct repo_index *x, size_t file, uint32_t block,
-		      struct repo_entry ret[REPO_INDEX_BLOCK], size_t *ret_n, struct err *e)
+/* What repo_index_find() takes blocks from. */
+struct cached_blocks {
+	const struct repo_index *x;
+	struct repo_entry entries[REPO_INDEX_BLOCK];
+};
+
+static int cached_blocks_get(void *ctx, size_t file, uint32_t block, const struct repo_entry **ret,
+			     size_t *ret_n, struct err *e)
 {
+	struct cached_blocks *c = ctx;
+	const struct repo_index *x = c->x;
 	const uint64_t key = (uint64_t)file << 32 | block;
 	int r;
 
-	if (repo_index_cache_get(x->cache, key, ret, ret_n))
+	*ret = c->entries;
+	if (repo_index_cache_get(x->cache, key, c->entries, ret_n))
 		return 0;
-	r = repo_index_file_read(&x->source, x->files[file], block, 1, ret, e);
+	r = repo_index_file_read(&x->source, x->files[file], block, 1, c->entries, e);
 	if (r < 0)
 		return r;
 	*ret_n = repo_index_file_entries(x->files[file], block, 1);
-	repo_index_cache_put(x->cache, key, ret, *ret_n);
+	repo_index_cache_put(x->cache, key, c->entries, *ret_n);
 	return 0;
 }
 
@@ -133,7 +143,7 @@ static int file_find(const struct repo_index *x, size_t file, const struct find 
 {
 	const struct chunk_id *name = find->name;
 	const uint64_t after = find->after;
-	struct repo_entry entries[REPO_INDEX_BLOCK];
+	const struct repo_entry *entries = NULL;
 	const struct repo_index_file *f = x->files[file];
 	uint32_t block = repo_index_file_block_of(f, name);
 	size_t n = 0;
@@ -144,7 +154,7 @@ static int file_find(const struct repo_index *x, size_t file, const struct find 
 
 		if (after != UINT64_MAX && base + REPO_INDEX_BLOCK - 1 <= after)
 			continue;
-		r = block_read(x, file, block, entries, &n, e);
+		r = find->blocks->get(find->blocks->ctx, file, block, &entries, &n, e);
 		if (r < 0)
 			return r;
 		for (size_t i = block_search(entries, n, name);
@@ -157,12 +167,14 @@ static int file_find(const struct repo_index *x, size_t file, const struct find 
 	return -ENOENT;
 }
 
-int repo_index_find(const struct repo_index *x, const struct chunk_id *name,
-		    const uint64_t *ordinal_after, struct repo_place *ret, struct err *e)
+int repo_index_find_by(const struct repo_index *x, const struct repo_index_blocks *blocks,
+		       const struct chunk_id *name, const uint64_t *ordinal_after,
+		       struct repo_place *ret, struct err *e)
 {
 	const struct find find = { .name = name,
 				   .after = ordinal_after ? *ordinal_after : UINT64_MAX,
-				   .all = ordinal_after != NULL };
+				   .all = ordinal_after != NULL,
+				   .blocks = blocks };
 	int r = resident_find(x, &find, ret);
 
 	for (size_t i = x->resident_files; r == -ENOENT && i < x->n_files; i++) {
@@ -173,6 +185,16 @@ int repo_index_find(const struct repo_index *x, const struct chunk_id *name,
 		r = file_find(x, i, &find, ret, e);
 	}
 	return r;
+}
+
+int repo_index_find(const struct repo_index *x, const struct chunk_id *name,
+		    const uint64_t *ordinal_after, struct repo_place *ret, struct err *e)
+{
+	struct cached_blocks cached; /* large: not to be zeroed for each name */
+	const struct repo_index_blocks blocks = { &cached, cached_blocks_get };
+
+	cached.x = x;
+	return repo_index_find_by(x, &blocks, name, ordinal_after, ret, e);
 }
 
 /* ---- all of it ------------------------------------------------------------------------------------- */

@@ -16,8 +16,8 @@
 
 /* A billion entries are 270 MiB of tables: more than that is no index file but an attempt on our memory. */
 #define TABLES_MOST (UINT64_C(512) << 20)
-/* Read at first: all tables of an index file of some 10000 entries. */
-#define FIRST_READ UINT64_C(8192)
+/* Read at first: all of an index file of some 600 entries, all tables of one of 80000. */
+#define FIRST_READ UINT64_C(32768)
 
 char *repo_index_file_name(const uint8_t hash[REPO_NAME_HASH], char ret[REPO_INDEX_NAME_SIZE])
 {
@@ -44,6 +44,17 @@ void repo_index_bound_table(const uint8_t repo_id[REPO_ID_SIZE], const struct re
 						    .frame_len = le32((uint32_t)len) } };
 	memcpy(ret->repo_id, repo_id, sizeof(ret->repo_id));
 	memcpy(&ret->head.name, head, sizeof(*head));
+}
+
+void repo_index_bound_packs(const uint8_t repo_id[REPO_ID_SIZE],
+			    const uint8_t digest[REPO_NAME_HASH], size_t len,
+			    struct repo_index_bound *ret)
+{
+	*ret = (struct repo_index_bound){ .head = { .kind = REPO_KIND_PACKS,
+						    .plain_len = le32((uint32_t)len),
+						    .frame_len = le32((uint32_t)len) } };
+	memcpy(ret->repo_id, repo_id, sizeof(ret->repo_id));
+	memcpy(&ret->head.name, digest, REPO_NAME_HASH);
 }
 
 void repo_index_bound_block(const uint8_t repo_id[REPO_ID_SIZE], uint64_t block, size_t len,
@@ -85,25 +96,9 @@ void repo_index_file_free(struct repo_index_file *f)
 	if (!f->tables)
 		free(f->block);
 	free(f->tables);
+	free(f->packs);
+	free(f->whole);
 	free(f);
-}
-
-int repo_index_file_drop_packs(struct repo_index_file *f)
-{
-	const size_t supersedes = (size_t)f->n_supersedes * REPO_NAME_HASH;
-	const size_t blocks = ((size_t)f->blocks + 1) * sizeof(*f->block);
-	uint8_t *tables = malloc(supersedes + blocks);
-
-	if (!tables)
-		return -ENOMEM;
-	memcpy(tables, f->supersedes, supersedes);
-	memcpy(tables + supersedes, f->block, blocks);
-	free(f->tables);
-	f->tables = tables;
-	f->supersedes = tables;
-	f->block = (void *)(tables + supersedes);
-	f->packs = NULL;
-	return 0;
 }
 
 int repo_index_file_settle(struct repo_index_file *f)
@@ -118,11 +113,16 @@ int repo_index_file_settle(struct repo_index_file *f)
 		return -ENOMEM;
 	memcpy(block, f->block, len);
 	free(f->tables);
+	free(TAKE_PTR(f->packs));
 	f->block = block;
 	f->tables = NULL;
 	f->supersedes = NULL;
-	f->packs = NULL;
 	return 0;
+}
+
+void repo_index_file_forget(struct repo_index_file *f)
+{
+	free(TAKE_PTR(f->whole));
 }
 
 static uint64_t sealed_extra(const struct repo_index_source *from)
@@ -135,7 +135,7 @@ static int counts_check(const struct repo_index_source *from, struct repo_index_
 			const struct repo_index_head *head, uint64_t tables_len, struct err *e)
 {
 	const uint64_t extra = sealed_extra(from);
-	uint64_t len;
+	uint64_t len, packs_len;
 
 	if (memcmp(head->magic, REPO_INDEX_MAGIC, sizeof(head->magic)) != 0 ||
 	    !le32_get(head->version))
@@ -148,10 +148,12 @@ static int counts_check(const struct repo_index_source *from, struct repo_index_
 	f->n_packs = le32_get(head->packs);
 	f->blocks = le32_get(head->blocks);
 	f->entries = le64_get(head->entries);
-	len = (uint64_t)f->n_supersedes * REPO_NAME_HASH +
-	      (uint64_t)f->n_packs * sizeof(*f->packs) +
+	len = (uint64_t)f->n_supersedes * REPO_NAME_HASH + sizeof(f->packs_digest) +
 	      ((uint64_t)f->blocks + 1) * sizeof(*f->block);
-	if (tables_len != len + extra || f->entries > f->size / sizeof(struct repo_entry) ||
+	packs_len = (uint64_t)f->n_packs * sizeof(*f->packs);
+	f->blocks_at = f->packs_at + packs_len + extra;
+	if (tables_len != len + extra || packs_len > TABLES_MOST || f->blocks_at > f->size ||
+	    f->entries > f->size / sizeof(struct repo_entry) ||
 	    f->blocks != DIV_ROUND_UP(f->entries, REPO_INDEX_BLOCK) ||
 	    f->size - f->blocks_at != f->entries * sizeof(struct repo_entry) + f->blocks * extra)
 		return err_set(e, -EBADMSG, "its counts contradict each other or its size");
@@ -161,13 +163,11 @@ static int counts_check(const struct repo_index_source *from, struct repo_index_
 /* After @f->tables and the counts. */
 static int tables_point(struct repo_index_file *f, struct err *e)
 {
+	uint8_t *at = f->tables + (size_t)f->n_supersedes * REPO_NAME_HASH;
+
 	f->supersedes = f->tables;
-	f->packs = (const void *)(f->supersedes + (size_t)f->n_supersedes * REPO_NAME_HASH);
-	f->block = (void *)(f->packs + f->n_packs);
-	for (size_t i = 0; i < f->n_packs; i++) {
-		if (le32_get(f->packs[i].size) > REPO_PACK_MAX)
-			return err_set(e, -EBADMSG, "it names a pack that is too large to be one");
-	}
+	memcpy(f->packs_digest, at, sizeof(f->packs_digest));
+	f->block = (void *)(at + sizeof(f->packs_digest));
 	for (size_t i = 0; i < f->blocks; i++) {
 		if (memcmp(f->block[i].first, f->block[i + 1].first, sizeof(f->block->first)) > 0)
 			return err_set(e, -EBADMSG, "its table of blocks is not in order");
@@ -232,7 +232,41 @@ static int head_parse(const struct repo_index_source *from, struct repo_index_fi
 		return r;
 	if (record_body_len(ret) > TABLES_MOST)
 		return err_set(e, -EBADMSG, "its tables are too long");
-	f->blocks_at = PACK_HEAD_SIZE + record_frame_len(record_body_len(ret));
+	f->packs_at = PACK_HEAD_SIZE + record_frame_len(record_body_len(ret));
+	return 0;
+}
+
+/* @stored: the table of packs. */
+static int packs_take(const struct repo_index_source *from, struct repo_index_file *f,
+		      const uint8_t *stored, struct err *e)
+{
+	const size_t len = (size_t)f->n_packs * sizeof(*f->packs);
+	_cleanup_free_ struct repo_index_pack *packs = malloc(MAX(len, (size_t)1));
+	const struct iovec table = { packs, len };
+	struct repo_index_bound bound;
+	uint8_t digest[DIGEST_SIZE];
+
+	if (!packs)
+		return err_oom(e);
+	if (from->session) {
+		repo_index_bound_packs(from->repo_id, f->packs_digest, len, &bound);
+		if (crypt_open(from->session, &bound, sizeof(bound), stored, len + REPO_SEAL_EXTRA,
+			       packs) < 0) {
+			return err_set(e, -EBADMSG,
+				       "the seal of its table of packs is broken: damaged, or "
+				       "altered");
+		}
+	} else {
+		memcpy(packs, stored, len);
+	}
+	digest_of(&table, 1, digest);
+	if (memcmp(digest, f->packs_digest, sizeof(digest)) != 0)
+		return err_set(e, -EBADMSG, "its table of packs is damaged");
+	for (size_t i = 0; i < f->n_packs; i++) {
+		if (le32_get(packs[i].size) > REPO_PACK_MAX)
+			return err_set(e, -EBADMSG, "it names a pack that is too large to be one");
+	}
+	f->packs = TAKE_PTR(packs);
 	return 0;
 }
 
@@ -253,27 +287,48 @@ static int file_load(const struct repo_index_source *from, struct repo_index_fil
 		r = head_parse(from, f, bytes, first, &head, e);
 	if (r < 0)
 		return r;
-	if (f->blocks_at > first) {
-		more = realloc(bytes, f->blocks_at);
+	if (f->packs_at > first) {
+		more = realloc(bytes, f->packs_at);
 		if (!more)
 			return err_oom(e);
 		bytes = more;
-		r = store_get(from->store, name, first, bytes + first, f->blocks_at - first, e);
+		r = store_get(from->store, name, first, bytes + first, f->packs_at - first, e);
 		if (r < 0)
 			return r;
 	}
 	r = record_body_check(&head, bytes + PACK_HEAD_SIZE + sizeof(head), "REPO_INDEX", e);
 	if (r < 0)
 		return r;
-	return tables_parse(from, f, bytes + PACK_HEAD_SIZE + sizeof(head), record_body_len(&head),
-			    e);
+	r = tables_parse(from, f, bytes + PACK_HEAD_SIZE + sizeof(head), record_body_len(&head), e);
+	if (r == 0 && f->blocks_at <= first)
+		r = packs_take(from, f, bytes + f->packs_at, e);
+	if (r == 0 && first == f->size)
+		f->whole = TAKE_PTR(bytes);
+	return r;
+}
+
+/* @r, which reading the file @hash has returned, in the words of this header. */
+static int file_failed(const uint8_t hash[REPO_NAME_HASH], int r, struct err *e)
+{
+	char name[REPO_INDEX_NAME_SIZE];
+
+	repo_index_file_name(hash, name);
+	if (r == -ENOENT) {
+		return err_set(e, -ESTALE,
+			       "the index file %s is gone: the index has to be loaded anew", name);
+	}
+	/* it is named by its bytes: that it is shorter now than when it was listed cannot be */
+	if (r == -ENODATA)
+		r = err_set(e, -EBADMSG, "it ends too early");
+	if (r == -EBADMSG || r == -EXDEV || r == -ENOTSUP || r == -ENOKEY)
+		err_prefix(e, "the index file %s", name);
+	return r;
 }
 
 int repo_index_file_open(const struct repo_index_source *from, const uint8_t hash[REPO_NAME_HASH],
 			 uint64_t size, struct repo_index_file **ret, struct err *e)
 {
 	_cleanup_(repo_index_file_freep) struct repo_index_file *f = calloc(1, sizeof(*f));
-	char name[REPO_INDEX_NAME_SIZE];
 	int r;
 
 	if (!f)
@@ -281,19 +336,30 @@ int repo_index_file_open(const struct repo_index_source *from, const uint8_t has
 	memcpy(f->hash, hash, sizeof(f->hash));
 	f->size = size;
 	r = file_load(from, f, e);
-	if (r == -ENOENT) {
-		return err_set(e, -ESTALE, "the index file %s is gone",
-			       repo_index_file_name(hash, name));
-	}
-	/* it is named by its bytes: that it is shorter now than when it was listed cannot be */
-	if (r == -ENODATA)
-		r = err_set(e, -EBADMSG, "it ends too early");
-	if (r == -EBADMSG || r == -EXDEV || r == -ENOTSUP || r == -ENOKEY)
-		err_prefix(e, "the index file %s", repo_index_file_name(hash, name));
 	if (r < 0)
-		return r;
+		return file_failed(hash, r, e);
 	*ret = TAKE_PTR(f);
 	return 0;
+}
+
+int repo_index_file_packs(const struct repo_index_source *from, struct repo_index_file *f,
+			  struct err *e)
+{
+	const size_t len = f->blocks_at - f->packs_at;
+	_cleanup_free_ uint8_t *stored = NULL;
+	char name[REPO_INDEX_NAME_SIZE];
+	int r;
+
+	if (f->packs)
+		return 0;
+	stored = malloc(MAX(len, (size_t)1));
+	if (!stored)
+		return err_oom(e);
+	r = store_get(from->store, repo_index_file_name(f->hash, name), f->packs_at, stored, len,
+		      e);
+	if (r == 0)
+		r = packs_take(from, f, stored, e);
+	return r < 0 ? file_failed(f->hash, r, e) : 0;
 }
 
 /* ---- blocks ---------------------------------------------------------------------------------------- */
@@ -356,26 +422,26 @@ int repo_index_file_read(const struct repo_index_source *from, const struct repo
 	const size_t len = repo_index_file_entries(f, first, count) * sizeof(*ret) +
 			   count * sealed_extra(from);
 	uint8_t one[REPO_INDEX_BLOCK * sizeof(*ret) + REPO_SEAL_EXTRA];
-	_cleanup_free_ uint8_t *many = count > 1 ? malloc(len) : NULL;
-	uint8_t *stored = count > 1 ? many : one;
+	_cleanup_free_ uint8_t *many = count > 1 && !f->whole ? malloc(len) : NULL;
+	const uint64_t at = f->blocks_at + first * (uint64_t)stride;
+	const uint8_t *stored = f->whole ? f->whole + at : count > 1 ? many : one;
 	char name[REPO_INDEX_NAME_SIZE];
-	int r;
+	int r = 0;
 
 	if (!stored)
 		return err_oom(e);
-	r = store_get(from->store, repo_index_file_name(f->hash, name),
-		      f->blocks_at + first * (uint64_t)stride, stored, len, e);
-	if (r == -ENODATA)
-		return err_set(e, -EBADMSG, "the index file %s ends too early", name);
-	if (r == -ENOENT) {
-		return err_set(e, -ESTALE,
-			       "the index file %s is gone: the index has to be loaded anew", name);
-	}
+	repo_index_file_name(f->hash, name);
+	if (!f->whole)
+		r = store_get(from->store, name, at, (void *)stored, len, e);
 	if (r < 0)
-		return r;
+		return file_failed(f->hash, r, e);
 	for (uint32_t i = 0; i < count; i++) {
-		r = block_take(from, f, first + i, stored + i * stride,
-			       ret + (size_t)i * REPO_INDEX_BLOCK);
+		struct repo_entry *to = ret + (size_t)i * REPO_INDEX_BLOCK;
+
+		r = block_take(from, f, first + i, stored + i * stride, to);
+		/* the table of blocks, which only has the beginnings of names, cannot tell */
+		if (r == 0 && i && memcmp(&to[-1].name, &to->name, sizeof(to->name)) > 0)
+			r = -EBADMSG;
 		if (r < 0) {
 			return err_set(e, r,
 				       "the index file %s is damaged in block %" PRIu32

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * repo_index_file - one index file: its tables, which are read and checked when it is opened, and its blocks, which are
- * read and checked when they are needed.
+ * repo_index_file - one index file: its tables, which are read and checked when it is opened, and its table of packs and its
+ * blocks, which are read and checked when they are needed. Of a small file all is read at once.
  *
  * What was opened does not change but where said: repo_index_file_read() is thread-safe. All calls that read may block.
  */
@@ -28,18 +28,22 @@ struct repo_index_file {
 	uint8_t hash[REPO_NAME_HASH]; /* its name */
 	uint64_t size;		      /* bytes */
 	uint64_t entries;
-	uint64_t blocks_at; /* offset */
+	uint64_t packs_at, blocks_at; /* offsets */
 	uint32_t blocks;
 	struct repo_index_block *block; /* blocks + 1 */
 
-	/* into @tables, which repo_index_file_settle() gives up */
-	uint8_t *tables;
-	const uint8_t *supersedes;	     /* REPO_NAME_HASH bytes each */
-	const struct repo_index_pack *packs; /* NULL after repo_index_file_drop_packs() */
 	uint32_t n_supersedes, n_packs;
+	uint8_t packs_digest
+		[REPO_NAME_HASH]; /* of the table of packs: those that are alike are the same */
+
+	/* what repo_index_file_settle() gives up */
+	uint8_t *tables;
+	const uint8_t *supersedes;     /* REPO_NAME_HASH bytes each; in @tables */
+	struct repo_index_pack *packs; /* NULL: not read yet */
+
+	uint8_t *whole; /* all bytes of a small file, until repo_index_file_forget(), or NULL */
 
 	/* the owner's: */
-	uint8_t packs_digest[32];
 	const uint32_t *
 		numbers; /* of the packs over all files; NULL: entries are read as they are stored */
 	uint64_t base;	 /* ordinal of the first entry */
@@ -52,17 +56,20 @@ char *repo_index_file_name(const uint8_t hash[REPO_NAME_HASH], char ret[REPO_IND
 int repo_index_file_parse_name(const char *name, uint8_t ret[REPO_NAME_HASH]);
 
 /*
- * The tables of the object of @size bytes, in one or two reads. -ESTALE: it is gone; -EBADMSG: damaged, or not of this repository's
+ * The tables of the object of @size bytes, but that of packs, in one or two reads. -ESTALE: it is gone; -EBADMSG: damaged, or not of this repository's
  * kind (in the clear where it should be encrypted); -ENOKEY; -ENOTSUP; or an error of the store.
  */
 int repo_index_file_open(const struct repo_index_source *from, const uint8_t hash[REPO_NAME_HASH],
 			 uint64_t size, struct repo_index_file **ret, struct err *e);
 void repo_index_file_free(struct repo_index_file *f);
 DEFINE_CLEANUP(struct repo_index_file, repo_index_file_free);
-/* The table of packs, some MiB in a large repository, is not needed. 0 or -ENOMEM. */
-int repo_index_file_drop_packs(struct repo_index_file *f);
+/* Have @f->packs, some 26 MiB in a repository of 40 TiB. 0, -EBADMSG, -ESTALE, or an error of the store. */
+int repo_index_file_packs(const struct repo_index_source *from, struct repo_index_file *f,
+			  struct err *e);
 /* The table of blocks is all that is needed from now on. 0 or -ENOMEM. */
 int repo_index_file_settle(struct repo_index_file *f);
+/* A small file's blocks need not be kept any longer. */
+void repo_index_file_forget(struct repo_index_file *f);
 
 /* Entries of @count blocks from @first on, and the @count themselves. */
 size_t repo_index_file_entries(const struct repo_index_file *f, uint32_t first, uint32_t count);
@@ -91,6 +98,9 @@ struct repo_index_bound {
 static_assert(sizeof(struct repo_index_bound) == 64, "no padding");
 void repo_index_bound_table(const uint8_t repo_id[REPO_ID_SIZE], const struct repo_index_head *head,
 			    size_t len, struct repo_index_bound *ret);
+void repo_index_bound_packs(const uint8_t repo_id[REPO_ID_SIZE],
+			    const uint8_t digest[REPO_NAME_HASH], size_t len,
+			    struct repo_index_bound *ret);
 void repo_index_bound_block(const uint8_t repo_id[REPO_ID_SIZE], uint64_t block, size_t len,
 			    struct repo_index_bound *ret);
 /* The check of a block of @len bytes, as stored. */

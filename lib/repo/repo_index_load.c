@@ -6,12 +6,14 @@
  *  L2. Who supersedes was put after all those that together take the place of the old ones. So when it was seen in one
  *	listing, a second listing that began afterwards has them all. What was seen in the second one only supersedes nothing.
  *  L3. A damaged file is an error, unless it is superseded.
+ *  L4. Files that were merged together have the same table of packs, 26 MiB in a repository of 40 TiB: it is read from one of
+ *	those that count, in no two of them. That it is theirs, too, say the tables of each, which were checked. That another
+ *	one's copy rotted is for `repo check` to find, which hashes whole objects.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/image/digest.h"
 #include "lib/repo/repo_index_private.h"
 
 struct listed {
@@ -83,36 +85,9 @@ static struct listed *listing_find(const struct listing *l, const uint8_t hash[R
 	return l->n ? bsearch(hash, l->items, l->n, sizeof(*l->items), hash_compare) : NULL;
 }
 
-/* Tables of fewer packs are not worth it. */
-#define SHARED_PACKS_MIN 1024u
-
-/*
- * Files that were merged together have the same table of packs, 26 MiB of it in a repository of 40 TiB: one copy is held
- * while they are looked at.
- */
-static int listing_share(const struct listing *l, struct repo_index_file *f)
+static int listing_open_one(struct repo_index *x, struct listed *it, struct err *e)
 {
-	const struct iovec table = { (void *)f->packs, f->n_packs * sizeof(*f->packs) };
-
-	digest_of(&table, 1, f->packs_digest);
-	for (size_t i = 0; f->n_packs >= SHARED_PACKS_MIN && i < l->n; i++) {
-		const struct repo_index_file *g = l->items[i].file;
-
-		if (g && g != f && g->packs && g->n_packs == f->n_packs &&
-		    !memcmp(g->packs_digest, f->packs_digest, sizeof(g->packs_digest)))
-			return repo_index_file_drop_packs(f);
-	}
-	return 0;
-}
-
-static int listing_open_one(struct repo_index *x, const struct listing *l, struct listed *it,
-			    struct err *e)
-{
-	int r = repo_index_file_open(&x->source, it->hash, it->size, &it->file, e);
-
-	if (r < 0 || !it->file)
-		return r;
-	return listing_share(l, it->file) < 0 ? err_oom(e) : 0;
+	return repo_index_file_open(&x->source, it->hash, it->size, &it->file, e);
 }
 
 /* Those that are damaged are left without a file. */
@@ -120,7 +95,7 @@ static int listing_open(struct repo_index *x, struct listing *l, struct err *e)
 {
 	for (size_t i = 0; i < l->n; i++) {
 		struct listed *it = &l->items[i];
-		int r = it->file ? 0 : listing_open_one(x, l, it, e);
+		int r = it->file ? 0 : listing_open_one(x, it, e);
 
 		if (r < 0 && r != -EBADMSG)
 			return r;
@@ -179,7 +154,7 @@ static int listing_judge(struct repo_index *x, struct listing *l, struct err *e)
 {
 	for (size_t i = 0; i < l->n; i++) {
 		struct listed *it = &l->items[i];
-		int r = it->file || it->superseded ? 0 : listing_open_one(x, l, it, e);
+		int r = it->file || it->superseded ? 0 : listing_open_one(x, it, e);
 
 		if (r < 0)
 			return r;
@@ -256,16 +231,7 @@ static int numbers_make(struct repo_index *x, const struct repo_index_file *f,
 	return 0;
 }
 
-/* Its table of packs was dropped because another file had it, and that one is superseded. */
-static int numbers_make_again(struct repo_index *x, const struct repo_index_file *f,
-			      struct pack_numbers *ret, struct err *e)
-{
-	_cleanup_(repo_index_file_freep) struct repo_index_file *again = NULL;
-	int r = repo_index_file_open(&x->source, f->hash, f->size, &again, e);
-
-	return r < 0 ? r : numbers_make(x, again, ret);
-}
-
+/* L4 */
 static int file_number(struct repo_index *x, struct repo_index_file *f, struct err *e)
 {
 	struct pack_numbers *numbers = x->numbers;
@@ -276,9 +242,12 @@ static int file_number(struct repo_index *x, struct repo_index_file *f, struct e
 		memcmp(numbers->digest, f->packs_digest, sizeof(f->packs_digest)) != 0))
 		numbers++;
 	if (numbers == x->numbers + x->n_numbers) {
+		r = repo_index_file_packs(&x->source, f, e);
+		if (r < 0)
+			return r;
 		x->n_numbers++;
 		memcpy(numbers->digest, f->packs_digest, sizeof(f->packs_digest));
-		r = f->packs ? numbers_make(x, f, numbers) : numbers_make_again(x, f, numbers, e);
+		r = numbers_make(x, f, numbers);
 		if (r < 0)
 			return r;
 	}
@@ -357,6 +326,8 @@ static int resident_fill(struct repo_index *x, uint64_t most, struct err *e)
 		if (!x->cache)
 			return err_oom(e);
 	}
+	for (size_t i = 0; i < x->n_files; i++)
+		repo_index_file_forget(x->files[i]);
 	return 0;
 }
 

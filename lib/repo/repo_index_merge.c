@@ -258,6 +258,11 @@ static int same_take(struct merge *m, struct err *e)
 		r = cursor_fill(m->x, c, e);
 		if (r < 0)
 			return r;
+		/* what is not in order would make a file that nobody reads */
+		if (c->n && memcmp(&c->at->name, &name, sizeof(name)) < 0) {
+			return err_set(e, -EBADMSG,
+				       "an index file is not in order: it has to be repaired");
+		}
 		if (!c->n)
 			m->heap[0] = m->heap[--m->n_heap];
 		heap_sink(m, 0);

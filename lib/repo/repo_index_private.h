@@ -38,5 +38,19 @@ struct repo_index {
  * memory whole. -ESTALE: a file disappeared meanwhile; @x is as it was. Otherwise as repo_index_open().
  */
 int repo_index_load(struct repo_index *x, uint64_t resident, struct err *e);
+/*
+ * Where the blocks of large index files come from: *ret_n entries of @block of the file numbered @file, good until the next
+ * call. Errors as repo_index_file_read().
+ */
+struct repo_index_blocks {
+	void *ctx;
+	int (*get)(void *ctx, size_t file, uint32_t block, const struct repo_entry **ret,
+		   size_t *ret_n, struct err *e);
+};
+/* As repo_index_find(), with blocks from @blocks instead of the cache that threads share. */
+struct repo_place;
+int repo_index_find_by(const struct repo_index *x, const struct repo_index_blocks *blocks,
+		       const struct chunk_id *name, const uint64_t *ordinal_after,
+		       struct repo_place *ret, struct err *e);
 /* Back to what repo_index_load() found. */
 void repo_index_unload(struct repo_index *x);

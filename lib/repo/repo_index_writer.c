@@ -127,14 +127,13 @@ static void writer_reset(struct repo_index_writer *w)
 	memset(w->last, 0, sizeof(w->last));
 }
 
-/* The REPO_INDEX record's body, allocated. */
+/* The REPO_INDEX record's body, allocated. @digest: of the table of packs. */
 static int tables_make(const struct repo_index_writer *w, const struct repo_index_tables *t,
-		       uint8_t **ret, size_t *ret_len)
+		       const uint8_t digest[REPO_NAME_HASH], uint8_t **ret, size_t *ret_len)
 {
 	const size_t supersedes = (size_t)t->n_supersedes * REPO_NAME_HASH;
-	const size_t packs = (size_t)t->n_packs * sizeof(*t->packs);
 	const size_t blocks = (w->blocks + 1) * sizeof(*w->block);
-	const size_t len = supersedes + packs + blocks;
+	const size_t len = supersedes + REPO_NAME_HASH + blocks;
 	struct repo_index_head head = {
 		.version = le32(1),
 		.supersedes = le32(t->n_supersedes),
@@ -153,9 +152,8 @@ static int tables_make(const struct repo_index_writer *w, const struct repo_inde
 	memcpy(head.magic, REPO_INDEX_MAGIC, sizeof(head.magic));
 	if (supersedes)
 		memcpy(tables, t->supersedes, supersedes);
-	if (packs)
-		memcpy(tables + supersedes, t->packs, packs);
-	memcpy(tables + supersedes + packs, w->block, blocks);
+	memcpy(tables + supersedes, digest, REPO_NAME_HASH);
+	memcpy(tables + supersedes + REPO_NAME_HASH, w->block, blocks);
 	memcpy(body, &head, sizeof(head));
 	if (w->session) {
 		repo_index_bound_table(w->repo_id, &head, len, &bound);
@@ -168,13 +166,34 @@ static int tables_make(const struct repo_index_writer *w, const struct repo_inde
 	return 0;
 }
 
+/* The table of packs as it is stored, and its digest. *ret_sealed: allocated, when it has to be. */
+static int packs_make(const struct repo_index_writer *w, const struct repo_index_tables *t,
+		      uint8_t ret_digest[REPO_NAME_HASH], uint8_t **ret_sealed, struct iovec *ret)
+{
+	struct repo_index_bound bound;
+
+	*ret = (struct iovec){ (void *)t->packs, (size_t)t->n_packs * sizeof(*t->packs) };
+	digest_of(ret, 1, ret_digest);
+	if (!w->session)
+		return 0;
+	*ret_sealed = malloc(ret->iov_len + REPO_SEAL_EXTRA);
+	if (!*ret_sealed)
+		return -ENOMEM;
+	repo_index_bound_packs(w->repo_id, ret_digest, ret->iov_len, &bound);
+	crypt_seal(w->session, &bound, sizeof(bound), ret->iov_base, ret->iov_len, *ret_sealed);
+	*ret = (struct iovec){ *ret_sealed, ret->iov_len + REPO_SEAL_EXTRA };
+	return 0;
+}
+
 int repo_index_writer_put(struct repo_index_writer *w, const struct repo_index_tables *t,
 			  struct store *s, uint8_t ret_hash[REPO_NAME_HASH], struct err *e)
 {
 	_cleanup_free_ uint8_t *body = NULL;
+	_cleanup_free_ uint8_t *sealed = NULL;
+	uint8_t digest[DIGEST_SIZE];
 	char name[REPO_INDEX_NAME_SIZE];
 	struct record_head head;
-	struct iovec parts[4];
+	struct iovec parts[5];
 	size_t len;
 	int r;
 
@@ -184,13 +203,14 @@ int repo_index_writer_put(struct repo_index_writer *w, const struct repo_index_t
 		block_end(w);
 	w->block[w->blocks] = (struct repo_index_block){ 0 };
 	memcpy(w->block[w->blocks].first, w->last, sizeof(w->last));
-	if (tables_make(w, t, &body, &len) < 0)
+	if (packs_make(w, t, digest, &sealed, &parts[3]) < 0 ||
+	    tables_make(w, t, digest, &body, &len) < 0)
 		return err_oom(e);
 	record_make((enum ambro_record_type)REPO_RECORD_INDEX, body, len, &head);
 	parts[0] = (struct iovec){ w->head, sizeof(w->head) };
 	parts[1] = (struct iovec){ &head, sizeof(head) };
 	parts[2] = (struct iovec){ body, len };
-	parts[3] = (struct iovec){ w->bytes, w->used };
+	parts[4] = (struct iovec){ w->bytes, w->used };
 	digest_of(parts, ARRAY_SIZE(parts), ret_hash);
 	r = store_putv(s, repo_index_file_name(ret_hash, name), parts, ARRAY_SIZE(parts), e);
 	writer_reset(w);

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Steps, each of which may be the last: 1 notes of gc made anew; 2 new index files, the last of which supersedes all that were
- * there when the packs were listed; 3 these are deleted. Until 3 is begun, what could be read before can be read still.
+ * Steps, each of which may be the last: 0 a note that keeps prunes away (gc_turn.h); 1 notes of gc made anew; 2 new index
+ * files, the last of which supersedes all that were there when the packs were listed; 3 these are deleted; 4 the note of 0 is.
+ * Until 3 is begun, what could be read before can be read still. Nothing is changed when the time of that note is over.
+ *
+ * Why no prune may be at work: it deletes packs that step 2 has listed, so that the new index would name what is not there;
+ * and an index file that it merges from the old ones brings back what step 2 left out.
  */
 #include "lib/repo/repo_repair.h"
 
@@ -16,7 +20,9 @@
 #include "lib/base/io.h"
 #include "lib/image/digest.h"
 #include "lib/repo/entry_check.h"
+#include "lib/repo/gc_clock.h"
 #include "lib/repo/gc_object.h"
+#include "lib/repo/gc_turn.h"
 #include "lib/repo/pack.h"
 #include "lib/repo/pack_sessions.h"
 
@@ -37,6 +43,7 @@ struct repair {
 	struct repo *repo;
 	const struct repo_repair_settings *settings;
 	struct repo_repair_result *result;
+	struct gc_turn turn;
 	struct repair_names index, packs;
 	struct entry_checker *checker; /* NULL: without full rights */
 	struct repo_index_builder *builder;
@@ -46,6 +53,7 @@ struct repair {
 
 static void repair_done(struct repair *p)
 {
+	gc_turn_end(&p->turn);
 	free(p->index.items);
 	free(p->packs.items);
 	entry_checker_free(p->checker);
@@ -89,6 +97,14 @@ static int repair_list(struct repair *p, const char *folder, struct repair_names
 
 /* ---- 1: notes ------------------------------------------------------------------------------------ */
 
+static void repair_stamp(const struct repair *p, struct gc_object *o)
+{
+	struct gc_clock clock;
+
+	gc_clock_read(&clock, p->settings->now_ns);
+	gc_clock_stamp(&clock, o);
+}
+
 static int repair_note(struct repair *p, const struct gc_object *o, struct err *e)
 {
 	const struct repo *repo = p->repo;
@@ -97,13 +113,20 @@ static int repair_note(struct repair *p, const struct gc_object *o, struct err *
 	int r;
 
 	gc_object_name(o->kind, o->hash, name);
+	/* whose turn it is nobody can tell but who started it */
+	if (o->kind == GC_PRUNE || o->kind == GC_REPAIR) {
+		repair_report(p, name, "is damaged: with --alone it is removed");
+		return 0;
+	}
 	repair_report(p, name, "is damaged: it is made anew");
 	p->result->notes++;
 	if (p->settings->dry_run)
 		return 0;
-	again.time_ns = p->settings->now_ns ? p->settings->now_ns : io_realtime_ns();
+	repair_stamp(p, &again);
 	again.reason = o->kind == GC_MARK ? GC_REASON_DEAD : GC_REASON_NONE;
-	r = gc_object_del(repo->store, o->kind, o->hash, e);
+	r = gc_turn_goes_on(&p->turn, e);
+	if (r >= 0)
+		r = gc_object_del(repo->store, o->kind, o->hash, e);
 	/* what the other two say, the next prune finds out by itself */
 	if (r >= 0 && (o->kind == GC_MARK || o->kind == GC_FORGET))
 		r = gc_object_put(repo->store, repo->format.id, repo->crypt, &again, e);
@@ -127,12 +150,11 @@ static int repair_notes(struct repair *p, struct err *e)
 static int repair_note_loss(struct repair *p, struct err *e)
 {
 	const struct repo *repo = p->repo;
-	struct gc_object o = { .kind = GC_LOSSY,
-			       .time_ns = p->settings->now_ns ? p->settings->now_ns
-							      : io_realtime_ns() };
+	struct gc_object o = { .kind = GC_LOSSY };
 
 	if (getrandom(o.hash, sizeof(o.hash), 0) != sizeof(o.hash))
 		return err_set_errno(e, -errno, "no random numbers");
+	repair_stamp(p, &o);
 	return gc_object_put(repo->store, repo->format.id, repo->crypt, &o, e);
 }
 
@@ -150,6 +172,9 @@ static int repair_end_index(struct repair *p, bool last, struct err *e)
 		r = repo_index_builder_supersede(p->builder, p->index.items[i].hash);
 	if (r < 0)
 		return err_oom(e);
+	r = gc_turn_goes_on(&p->turn, e);
+	if (r < 0)
+		return r;
 	r = repo_index_builder_put(p->builder, repo->store, hash, e);
 	if (r < 0)
 		return r;
@@ -318,12 +343,43 @@ static int repair_delete_old(struct repair *p, struct err *e)
 		snprintf(name, sizeof(name), "index/%s",
 			 hex_encode(p->index.items[i].hash, REPO_NAME_HASH, hex));
 		if (!p->settings->dry_run)
+			r = gc_turn_goes_on(&p->turn, e);
+		if (r >= 0 && !p->settings->dry_run)
 			r = store_del(p->repo->store, name, e);
 		if (r < 0)
 			return r;
 		p->result->index_deleted++;
 	}
 	return 0;
+}
+
+/* Steps 1 to 3. */
+static int repair_all(struct repair *p, struct err *e)
+{
+	int r = repair_notes(p, e);
+
+	/* before the index is made anew: whoever then builds on an image looks at it first */
+	if (r >= 0 && !p->settings->dry_run)
+		r = repair_note_loss(p, e);
+	/* index files first: one that comes later is not replaced, whatever of its packs is seen */
+	if (r >= 0)
+		r = repair_list(p, "index/", &p->index, e);
+	if (r >= 0)
+		r = repair_list(p, "packs/", &p->packs, e);
+	if (r >= 0)
+		r = repair_packs(p, e);
+	return r < 0 ? r : repair_delete_old(p, e);
+}
+
+static int repair_begin_turn(struct repair *p, struct err *e)
+{
+	const struct repo_repair_settings *s = p->settings;
+	struct gc_clock clock;
+
+	if (s->dry_run)
+		return 0;
+	gc_clock_read(&clock, s->now_ns);
+	return gc_turn_begin(&p->turn, p->repo, GC_REPAIR, s->now_ns ? &clock : NULL, s->alone, e);
 }
 
 int repo_repair(struct repo *r, const struct repo_repair_settings *s,
@@ -349,16 +405,6 @@ int repo_repair(struct repo *r, const struct repo_repair_settings *s,
 	n = entry_checker_new(r, &p.checker);
 	if (n < 0)
 		return err_oom(e);
-	n = repair_notes(&p, e);
-	/* before the index is made anew: whoever then builds on an image looks at it first */
-	if (n >= 0 && !s->dry_run)
-		n = repair_note_loss(&p, e);
-	/* index files first: one that comes later is not replaced, whatever of its packs is seen */
-	if (n >= 0)
-		n = repair_list(&p, "index/", &p.index, e);
-	if (n >= 0)
-		n = repair_list(&p, "packs/", &p.packs, e);
-	if (n >= 0)
-		n = repair_packs(&p, e);
-	return n < 0 ? n : repair_delete_old(&p, e);
+	n = repair_begin_turn(&p, e);
+	return n < 0 ? n : repair_all(&p, e);
 }

@@ -9,7 +9,7 @@
  * Notes of gc that are damaged are made anew: an image or pack that was let go stays let go, its grace period begins again.
  *
  * Needs full rights. It leaves a note because of which images are looked at before increments build on them (repo_whole.h).
- * Captures may go on meanwhile; no prune may run at the same time, on this machine or another: nothing hinders it.
+ * Captures may go on meanwhile. A prune and a repair hinder each other (gc_turn.h).
  *
  * It may be stopped at any point and begun again: old index files are deleted after all new ones are there.
  */
@@ -23,7 +23,8 @@
 #include "lib/repo/repo.h"
 
 struct repo_repair_settings {
-	bool dry_run;	       /* only find out */
+	bool dry_run; /* only find out */
+	bool alone; /* no other repair or prune is at work: what killed ones left is no hindrance */
 	uint64_t now_ns;       /* for notes of gc; 0: CLOCK_REALTIME */
 	struct cancel *cancel; /* may be NULL */
 	/* something that is damaged and what was done with it, from the calling thread; may be NULL */
@@ -42,6 +43,9 @@ struct repo_repair_result {
 	uint64_t notes;		/* made anew or deleted */
 };
 
-/* Blocks. r->index is freed: load it again. 0 whether or not something was damaged, or a negative errno. */
+/*
+ * Blocks. r->index is freed: load it again. 0 whether or not something was damaged, or a negative errno. -EBUSY: a prune is at
+ * work, or was killed: nothing was changed. -ESTALE: it took longer than GC_TURN_REPAIR_NS.
+ */
 int repo_repair(struct repo *r, const struct repo_repair_settings *s,
 		struct repo_repair_result *ret, struct err *e);

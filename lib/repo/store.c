@@ -107,6 +107,17 @@ int store_size(struct store *s, const char *name, uint64_t *ret, struct err *e)
 	return r < 0 ? r : s->ops->size(s, name, ret, e);
 }
 
+int store_time(struct store *s, const char *name, uint64_t *ret_ns, struct err *e)
+{
+	int r = store_name_check(name, e);
+
+	if (r < 0)
+		return r;
+	if (!s->ops->time)
+		return err_set(e, -ENOTSUP, "the store does not say when %s was put", name);
+	return s->ops->time(s, name, ret_ns, e);
+}
+
 int store_list(struct store *s, const char *prefix, store_list_fn fn, void *ctx, struct err *e)
 {
 	size_t len = strlen(prefix);

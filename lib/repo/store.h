@@ -56,6 +56,8 @@ struct store_ops {
 		    struct err *e);
 	int (*del)(struct store *s, const char *name, struct err *e);
 	void (*free)(struct store *s);
+	/* When it was put, by the store's own clock, nanoseconds since 1970. NULL: it does not know. */
+	int (*time)(struct store *s, const char *name, uint64_t *ret_ns, struct err *e);
 };
 
 /* The beginning of every store. */
@@ -72,6 +74,8 @@ int store_get(struct store *s, const char *name, uint64_t offset, void *buf, siz
 int store_get_all(struct store *s, const char *name, size_t most, void **ret, size_t *ret_len,
 		  struct err *e);
 int store_size(struct store *s, const char *name, uint64_t *ret, struct err *e);
+/* By the clock of what keeps it (a file server's, not ours). -ENOTSUP: it does not say. */
+int store_time(struct store *s, const char *name, uint64_t *ret_ns, struct err *e);
 int store_list(struct store *s, const char *prefix, store_list_fn fn, void *ctx, struct err *e);
 int store_del(struct store *s, const char *name, struct err *e);
 /* Accepts NULL. */

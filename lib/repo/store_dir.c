@@ -389,6 +389,25 @@ static int store_dir_get(struct store *s, const char *name, uint64_t offset, voi
 	return r < 0 ? store_dir_fail(d, r, "read", name, e) : 0;
 }
 
+static int store_dir_time(struct store *s, const char *name, uint64_t *ret_ns, struct err *e)
+{
+	const struct store_dir *d = store_dir_of(s);
+	const char *last;
+	_cleanup_close_ int folder = folder_open(d, name, false, &last);
+	struct stat st;
+	int r = folder < 0 ? folder : 0;
+
+	/* it was written once: of a file server this is that one's time */
+	if (r >= 0 && fstatat(folder, last, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		r = -errno;
+	if (r < 0)
+		return store_dir_fail(d, r, "look at", name, e);
+	if (st.st_mtim.tv_sec <= 0)
+		return err_set(e, -ENOTSUP, "the file system does not say when %s was put", name);
+	*ret_ns = (uint64_t)st.st_mtim.tv_sec * 1000000000 + (uint64_t)st.st_mtim.tv_nsec;
+	return 0;
+}
+
 static int store_dir_size(struct store *s, const char *name, uint64_t *ret, struct err *e)
 {
 	const struct store_dir *d = store_dir_of(s);
@@ -511,6 +530,7 @@ static const struct store_ops store_dir_ops = {
 	.list = store_dir_list,
 	.del = store_dir_del,
 	.free = store_dir_free,
+	.time = store_dir_time,
 };
 
 int store_dir_open(const char *path, bool sync, struct store **ret, struct err *e)

@@ -111,6 +111,14 @@ static int store_fault_size(struct store *s, const char *name, uint64_t *ret, st
 	return r < 0 ? r : store_size(f->below, name, ret, e);
 }
 
+static int store_fault_time(struct store *s, const char *name, uint64_t *ret_ns, struct err *e)
+{
+	struct store_fault_store *f = store_fault_of(s);
+	int r = store_fault_reading(f, &f->counts.sizes, name, e);
+
+	return r < 0 ? r : store_time(f->below, name, ret_ns, e);
+}
+
 static int store_fault_list(struct store *s, const char *prefix, store_list_fn fn, void *ctx,
 			    struct err *e)
 {
@@ -144,6 +152,7 @@ static const struct store_ops store_fault_ops = {
 	.list = store_fault_list,
 	.del = store_fault_del,
 	.free = store_fault_free,
+	.time = store_fault_time,
 };
 
 int store_fault_new(struct store *below, struct store **ret)

@@ -12,8 +12,10 @@
 #include "lib/image/codec.h"
 #include "lib/image/verify.h"
 #include "lib/repo/gc.h"
+#include "lib/repo/last_image.h"
 #include "lib/repo/repo_check.h"
 #include "lib/repo/repo_source.h"
+#include "lib/repo/repo_whole.h"
 #include "lib/repo/store.h"
 #include "tests/bench/repo-bench.h"
 
@@ -80,8 +82,28 @@ static void said(struct counting *k, struct repo *r, const char *what)
 
 /* ---- operations --------------------------------------------------------------------------------- */
 
+/* As ctl/capture_repo.c: the image that this client put there last, or the newest. */
+static struct repo_image *parent_find(struct repo *r, struct repo_image *last)
+{
+	const struct last_image kept = { .image = last };
+	enum last_image_fate fate;
+	struct repo_images list = { 0 };
+	struct repo_image *parent = NULL;
+	struct err e = { 0 };
+
+	if (!last) {
+		bench_ok("images", repo_images_load(r, false, &list, &e), &e);
+		repo_images_done(&list);
+		return NULL;
+	}
+	bench_ok("last image", last_image_find(&kept, r, &fate, &e), &e);
+	bench_ok("parent", repo_image_get(r, last->hash, &parent, &e), &e);
+	bench_ok("whole", repo_whole_parent(r, parent, &e), &e);
+	return parent;
+}
+
 static struct repo_image *captured(struct counting *k, struct chunks *c, uint64_t chunks,
-				   uint64_t seed, const char *what)
+				   uint64_t seed, struct repo_image *last, const char *what)
 {
 	struct bench_stream s = { .host = "h",
 				  .chunks = chunks,
@@ -91,16 +113,15 @@ static struct repo_image *captured(struct counting *k, struct chunks *c, uint64_
 				  .chunk = chunk_make,
 				  .ctx = c };
 	struct repo *r = opened(k);
-	struct repo_images list = { 0 };
-	struct repo_image *image;
+	struct repo_image *image, *parent;
 	struct ingest_result n;
 	struct err e = { 0 };
 
 	c->seed = seed;
 	bench_ok("index", repo_load_index(r, &e), &e);
-	bench_ok("images", repo_images_load(r, false, &list, &e), &e);
-	image = bench_ingest(r, &s, list.count ? list.items[list.count - 1] : NULL, &n);
-	repo_images_done(&list);
+	parent = parent_find(r, last);
+	image = bench_ingest(r, &s, parent, &n);
+	repo_image_free(parent);
 	said(k, r, what);
 	return image;
 }
@@ -202,9 +223,9 @@ int main(int argc, char **argv)
 	       " KiB; every hundredth one is new in an increment\n\n",
 	       chunks * c.size >> 20, c.size >> 10);
 	puts("| | puts | gets | sizes | lists | deletions | put, MiB | got, MiB |\n|---|--:|--:|--:|--:|--:|--:|--:|");
-	first = captured(&k, &c, chunks, 1, "`capture`, the first");
-	second = captured(&k, &c, chunks, 2, "`capture`, an increment of 1 %");
-	third = captured(&k, &c, chunks, 3, "the next");
+	first = captured(&k, &c, chunks, 1, NULL, "`capture`, the first");
+	second = captured(&k, &c, chunks, 2, first, "`capture`, an increment of 1 %");
+	third = captured(&k, &c, chunks, 3, second, "the next");
 	listed(&k);
 	restored(&k, first, "`restore` of the first image");
 	restored(&k, third, "`restore` of the third");

@@ -3,7 +3,10 @@
  * repo-scale - a repository of many TiB that has everything but the chunks' bytes, and what it costs to work with it.
  *
  *	repo-scale make DIR TIB		images of 1 TiB each, no chunk in two of them, chunks of 1 MiB
- *	repo-scale open|list|increment|known|prune DIR [SEED]
+ *	repo-scale open|list|increment|known DIR [SEED]
+ *	repo-scale sweep DIR
+ *	repo-scale forget DIR NUMBER
+ *	repo-scale prune DIR [DAYS]
  *
  * Index files are real: as prune leaves them behind, each a range of names with the table of all packs. So are images and
  * their pages, in packs of their own. Packs of chunks are only named: a store in front of the directory lists them. Each
@@ -13,7 +16,10 @@
  *	list		all images
  *	increment	a delta stream of image SEED with every hundredth chunk new, into the repository
  *	known		a whole stream of 1 TiB of which the index knows all but every hundredth chunk
- *	prune		mark from all images, and do what is to be done
+ *	forget		the NUMBERth image, from 0 in order of time
+ *	sweep		the part of a prune that deletes packs which needs most memory: an index without every 85th pack is put in
+ *			the place of the old one, and opened beside it. The repository is not whole afterwards
+ *	prune		mark from all images, and do what is to be done, by a clock that is DAYS ahead
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -115,8 +121,17 @@ static void scale_free(struct store *s)
 {
 	store_free(below(s));
 }
-static const struct store_ops scale_ops = { scale_put,	scale_get, scale_size,
-					    scale_list, scale_del, scale_free };
+static int scale_time(struct store *s, const char *name, uint64_t *ret_ns, struct err *e)
+{
+	return store_time(below(s), name, ret_ns, e);
+}
+static const struct store_ops scale_ops = { .put = scale_put,
+					    .get = scale_get,
+					    .size = scale_size,
+					    .list = scale_list,
+					    .del = scale_del,
+					    .free = scale_free,
+					    .time = scale_time };
 
 /* ---- making it ------------------------------------------------------------------------------------ */
 
@@ -332,16 +347,58 @@ static void ingest(struct scale *s, struct repo *r, uint64_t seed, bool whole)
 	free(c.frame);
 }
 
-static void prune(struct repo *r)
+static void prune(struct repo *r, uint64_t days)
 {
 	const struct gc_settings g = { .grace_ns = GC_GRACE_DEFAULT_NS,
-				       .repack_dead_percent = GC_REPACK_DEAD_PERCENT_DEFAULT };
+				       .repack_dead_percent = GC_REPACK_DEAD_PERCENT_DEFAULT,
+				       .now_ns = io_realtime_ns() + days * 24 * 3600 * 1000000000 };
 	struct gc_result n;
 	struct err e = { 0 };
 
 	bench_ok("prune", gc_prune(r, &g, &n, &e), &e);
-	printf("%" PRIu64 " images, %" PRIu64 " packs, %" PRIu64 " marked; ", n.images, n.packs,
-	       n.packs_marked);
+	printf("%" PRIu64 " images, %" PRIu64 " deleted, %" PRIu64 " packs, %" PRIu64
+	       " marked, %" PRIu64 " deleted; ",
+	       n.images, n.images_deleted, n.packs, n.packs_marked, n.packs_deleted);
+}
+
+static bool keeps(void *ctx, uint32_t pack)
+{
+	const struct repo *r = ctx;
+
+	return repo_index_pack(r->index, pack)->hash[0] >= 3;
+}
+
+static void sweep(struct repo *r)
+{
+	struct repo_index *again = NULL;
+	struct gc_clock clock;
+	struct gc_view v;
+	struct err e = { 0 };
+	bool done;
+
+	gc_clock_read(&clock, 0);
+	bench_ok("view", gc_view_load(r, &clock, GC_GRACE_DEFAULT_NS, &v, &e), &e);
+	bench_ok("merge", repo_index_merge(r->index, UINT64_MAX, keeps, r, &done, &e), &e);
+	bench_ok("index", repo_index_open(r->store, r->format.id, NULL, &again, &e), &e);
+	printf("%" PRIu64 " entries, then %" PRIu64 ", %zu packs, then %zu; ",
+	       repo_index_entries(r->index), repo_index_entries(again), repo_index_packs(r->index),
+	       repo_index_packs(again));
+	repo_index_free(again);
+	gc_view_done(&v);
+}
+
+static void forget(struct repo *r, uint64_t number)
+{
+	struct repo_images l = { 0 };
+	struct err e = { 0 };
+
+	bench_ok("images", repo_images_load(r, false, &l, &e), &e);
+	if (number >= l.count)
+		bench_die("forget: there are fewer images", -EINVAL, NULL);
+	bench_ok("forget",
+		 gc_forget(r, (const uint8_t(*)[REPO_NAME_HASH])l.items[number]->hash, 1, 0, &e),
+		 &e);
+	repo_images_done(&l);
 }
 
 static void list(struct repo *r)
@@ -365,7 +422,15 @@ static void work(struct scale *s, const char *what, uint64_t seed)
 		return;
 	}
 	if (!strcmp(what, "prune")) {
-		prune(r);
+		prune(r, seed);
+		return;
+	}
+	if (!strcmp(what, "sweep")) {
+		sweep(r);
+		return;
+	}
+	if (!strcmp(what, "forget")) {
+		forget(r, seed);
 		return;
 	}
 	bench_ok("index", repo_load_index(r, &e), &e);

@@ -39,3 +39,4 @@ done
 printf -- '- %s clients at once, an increment each, all done in %.1f s:\n' "$clients" "$(bc <<<"$EPOCHREALTIME - $began")"
 sed 's/^/  - /' "$scratch"/client.*
 printf -- '- prune: %s\n' "$(scale prune)"
+printf -- '- the new index of a prune that deletes packs: %s\n' "$(scale sweep)"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * An index file. Input: a byte whose bit 0 mends the checks of all records, bit 1 those of the blocks, then the file. Resident
+ * An index file. Input: a byte whose bit 0 mends the checks of all records, bit 1 those of the table of packs and of the
+ * blocks, then the file. Resident
  * or not it must be refused alike; what is accepted must find every entry that it has, in a pack that it names; merged it must
  * say the same.
  */
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/image/digest.h"
 #include "lib/repo/pack.h"
 #include "lib/repo/repo_index.h"
 #include "lib/repo/repo_index_file.h"
@@ -17,19 +19,33 @@
 static const uint8_t repo_id[REPO_ID_SIZE] = "a repository's i";
 static const uint8_t hash[REPO_NAME_HASH] = { 1 };
 
+/* Of the table of packs, which is at @packs. */
+static void mend_packs(uint8_t *object, size_t size, uint64_t digest, uint64_t packs, uint64_t len)
+{
+	uint8_t is[DIGEST_SIZE];
+
+	if (packs > size || len > size - packs || digest + sizeof(is) > packs)
+		return;
+	digest_of(&(struct iovec){ object + packs, len }, 1, is);
+	memcpy(object + digest, is, sizeof(is));
+}
+
 /* Only where all is as it should be but for the checks. */
-static void mend_blocks(uint8_t *object, size_t size)
+static void mend_tables(uint8_t *object, size_t size)
 {
 	const size_t at = PACK_HEAD_SIZE + sizeof(struct record_head);
-	uint64_t table, block;
+	uint64_t table, block, packs_len;
 	struct repo_index_head head;
 
 	if (size < at + sizeof(head))
 		return;
 	memcpy(&head, object + at, sizeof(head));
 	table = at + sizeof(head) + (uint64_t)le32_get(head.supersedes) * REPO_NAME_HASH +
-		(uint64_t)le32_get(head.packs) * sizeof(struct repo_index_pack);
+		REPO_NAME_HASH;
 	block = table + ((uint64_t)le32_get(head.blocks) + 1) * sizeof(struct repo_index_block);
+	packs_len = (uint64_t)le32_get(head.packs) * sizeof(struct repo_index_pack);
+	mend_packs(object, size, table - REPO_NAME_HASH, block, packs_len);
+	block += packs_len;
 	for (uint32_t i = 0; i < le32_get(head.blocks) && block < size; i++) {
 		const size_t len = MIN(REPO_INDEX_BLOCK * sizeof(struct repo_entry), size - block);
 		struct repo_index_block b;
@@ -114,7 +130,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	memcpy(object, data + 1, size - 1);
 	if (data[0] & 2)
-		mend_blocks(object, size - 1);
+		mend_tables(object, size - 1);
 	if (data[0] & 1)
 		mend(object, size - 1, MEND_CHECKS);
 	FUZZ_CHECK(store_put(s, repo_index_file_name(hash, name), object, size - 1, NULL) == 0);

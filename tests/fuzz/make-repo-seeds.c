@@ -117,6 +117,8 @@ int main(int argc, char **argv)
 	save_index(dir, "repo-index/one-block", 20, 3);
 	save_index(dir, "repo-index/blocks", 100, 3);
 	save_index(dir, "repo-index/blocks-as-they-are", 100, 0);
+	/* more than is read at once */
+	save_index(dir, "repo-index/large", 350, 3);
 	save_sealed_head(dir, "sealed-head/one-slot", 1, 1);
 	save_sealed_head(dir, "sealed-head/three-slots", 3, 1);
 	save_sealed_head(dir, "sealed-head/as-it-is", 2, 0);

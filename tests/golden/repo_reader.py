@@ -17,7 +17,7 @@ from reader import Damage, Image, PAGE, CHUNK, MANIFEST, Zstd, chunk_id, need, s
 
 PACK, SEALED, PACK_INDEX, PACK_END, REPO_INDEX, GC = range(16, 22)
 PURPOSE_PACK, PURPOSE_INDEX, PURPOSE_IMAGE = 1, 2, 3
-KIND_CHUNK, KIND_PAGE, KIND_BLOCK, KIND_IMAGE, KIND_TABLE = range(5)
+KIND_CHUNK, KIND_PAGE, KIND_BLOCK, KIND_IMAGE, KIND_TABLE, KIND_PACKS = range(6)
 BLOCK_ENTRIES, ENTRY = 85, '<32sIIII'
 PAGE_BIT = 0x80000000
 SEAL = 24 + 16  # nonce and tag
@@ -242,11 +242,17 @@ class Repository:
         if self.sealed:
             n = len(tables) - SEAL
             tables = self.secrets.open(self.secrets.index_key, tables, sealed_head(KIND_TABLE, n, n, head), name)
-        need(len(tables) == 32 * n_super + 40 * n_packs + 24 * (n_blocks + 1), f'{name}: wrong length')
+        need(len(tables) == 32 * n_super + 32 + 24 * (n_blocks + 1), f'{name}: wrong length')
         supersedes = {tables[i:i + 32].hex() for i in range(0, 32 * n_super, 32)}
-        at_packs, at_blocks = 32 * n_super, 32 * n_super + 40 * n_packs
-        packs = list(struct.iter_unpack('<32sII', tables[at_packs:at_blocks]))
-        blocks = list(struct.iter_unpack('<8s16s', tables[at_blocks:]))
+        digest = tables[32 * n_super:32 * n_super + 32]
+        blocks = list(struct.iter_unpack('<8s16s', tables[32 * n_super + 32:]))
+        n = 40 * n_packs
+        packs = data.part(at, n + (SEAL if self.sealed else 0))
+        at += len(packs)
+        if self.sealed:
+            packs = self.secrets.open(self.secrets.index_key, packs, sealed_head(KIND_PACKS, n, n, digest), name)
+        need(sha256(packs) == digest, f'{name}: its table of packs is damaged')
+        packs = list(struct.iter_unpack('<32sII', packs))
         entries = []
         for i in range(n_blocks):
             n = 48 * min(BLOCK_ENTRIES, n_entries - i * BLOCK_ENTRIES)

@@ -39,3 +39,28 @@ taken "$scratch/disk" --disk vda
 ls "$AMBRO_REPOSITORY"/gc/lossy-* >/dev/null || fail "no note of the repair"
 ambroctl prune >/dev/null
 ! ls "$AMBRO_REPOSITORY"/gc/lossy-* 2>/dev/null || fail "the note stays"
+
+# killed_behind_its_note COMMAND…: the first object that it puts.
+killed_behind_its_note() {
+	local link status=0
+	AMBRO_TEST_STORE_STEP=count:$scratch/steps "$@" &>/dev/null
+	link=$(grep -n '^link$' "$scratch/steps" | sed -n '1s/:.*//p')
+	{ AMBRO_TEST_STORE_STEP=kill:$((link + 1)) "$@" &>/dev/null; } 2>/dev/null || status=$?
+	((status == 137)) || fail "$* was not killed: $status"
+}
+
+# one that was killed keeps prunes away, until it is done again by who knows that none is at work
+killed_behind_its_note ambroctl repo repair
+expect_fail 6 "a repair is at work" ambroctl prune
+ambroctl repo repair >/dev/null
+expect_fail 6 "a repair is at work" ambroctl prune
+ambroctl repo repair --alone >/dev/null
+ambroctl prune >/dev/null
+# and the other way round
+killed_behind_its_note ambroctl prune
+ambroctl prune >/dev/null
+ls "$AMBRO_REPOSITORY"/gc/prune-* >/dev/null || fail "no note of the prune"
+expect_fail 6 "a prune is at work" ambroctl repo repair
+ambroctl repo repair --alone >/dev/null
+restored "$first" "$scratch/out"
+cmp "$scratch/out" "$scratch/truth" || fail "the old image does not restore any more"

@@ -34,6 +34,7 @@ struct scene_store {
 	void (*hook)(void *ctx, uint64_t change);
 	void *ctx;
 	uint64_t changes;
+	uint64_t store_clock_ns; /* what it says the time is; 0: as below */
 };
 
 static inline struct store *scene_change(struct store *s)
@@ -74,6 +75,16 @@ static inline int scene_del(struct store *s, const char *name, struct err *e)
 	return store_del(scene_change(s), name, e);
 }
 
+static inline int scene_time(struct store *s, const char *name, uint64_t *ret_ns, struct err *e)
+{
+	struct scene_store *x = (void *)s;
+
+	if (!x->store_clock_ns)
+		return store_time(x->below, name, ret_ns, e);
+	*ret_ns = x->store_clock_ns;
+	return 0;
+}
+
 static inline void scene_free(struct store *s)
 {
 	free(s);
@@ -81,8 +92,8 @@ static inline void scene_free(struct store *s)
 
 static inline struct scene_store *scene_store_new(struct store *below)
 {
-	static const struct store_ops ops = { scene_put,  scene_get, scene_size,
-					      scene_list, scene_del, scene_free };
+	static const struct store_ops ops = { scene_put, scene_get,  scene_size, scene_list,
+					      scene_del, scene_free, scene_time };
 	struct scene_store *x = calloc(1, sizeof(*x));
 
 	assert_non_null(x);

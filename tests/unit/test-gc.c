@@ -1,95 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Forgetting and pruning (lib/repo/gc): killed at every change, two at a time, beside a writer. */
-#include "lib/repo/gc.h"
-#include "tests/unit/repo-scene.h"
-
-#define DAY   (24 * SCENE_HOUR)
-#define GRACE GC_GRACE_DEFAULT_NS
-
-static const unsigned int seeds_a[] = { 1, 2, 3, 4, 5, 6, 7, 8 };
-static const unsigned int seeds_b[] = { 1, 2, 3, 11, 12 };
-static const unsigned int seeds_c[] = { 21, 22, 23 };
-
-/* A, B (which shares three chunks with A), C, by one writer each. */
-struct cast {
-	uint8_t a[REPO_NAME_HASH], b[REPO_NAME_HASH], c[REPO_NAME_HASH];
-};
-
-static void capture(const struct scene *s, const unsigned int *seeds, size_t n, uint64_t time_ns,
-		    uint8_t *ret_hash)
-{
-	_cleanup_(repo_freep) struct repo *r = scene_open(s);
-	struct err e = { 0 };
-
-	assert_int_equal(repo_load_index(r, &e), 0);
-	assert_int_equal(scene_capture(r, seeds, n, time_ns, ret_hash), 0);
-}
-
-static struct cast cast_new(const struct scene *s)
-{
-	struct cast c;
-
-	capture(s, seeds_a, ARRAY_SIZE(seeds_a), SCENE_T0 - 3 * SCENE_HOUR, c.a);
-	capture(s, seeds_b, ARRAY_SIZE(seeds_b), SCENE_T0 - 2 * SCENE_HOUR, c.b);
-	capture(s, seeds_c, ARRAY_SIZE(seeds_c), SCENE_T0 - 1 * SCENE_HOUR, c.c);
-	return c;
-}
-
-static struct gc_settings settings_at(uint64_t now_ns)
-{
-	return (struct gc_settings){ .grace_ns = GRACE,
-				     .repack_dead_percent = GC_REPACK_DEAD_PERCENT_DEFAULT,
-				     .now_ns = now_ns };
-}
-
-static int prune_at(struct repo *r, uint64_t now_ns, struct gc_result *ret, struct err *e)
-{
-	const struct gc_settings g = settings_at(now_ns);
-	struct gc_result ignored;
-
-	return gc_prune(r, &g, ret ? ret : &ignored, e);
-}
-
-static void prune(const struct scene *s, uint64_t now_ns, struct gc_result *ret)
-{
-	_cleanup_(repo_freep) struct repo *r = scene_open(s);
-	struct err e = { 0 };
-
-	if (prune_at(r, now_ns, ret, &e) < 0)
-		fail_msg("%s", e.text);
-}
-
-static void forget(const struct scene *s, const uint8_t hash[REPO_NAME_HASH], uint64_t now_ns)
-{
-	_cleanup_(repo_freep) struct repo *r = scene_open(s);
-	struct err e = { 0 };
-
-	assert_int_equal(gc_forget(r, (const uint8_t(*)[REPO_NAME_HASH])hash, 1, now_ns, &e), 0);
-}
-
-/* Prune until there is nothing left to do, and then every pack is needed and no note is left. */
-static void settle(const struct scene *s, uint64_t now_ns)
-{
-	_cleanup_(repo_freep) struct repo *r = scene_open(s);
-	struct gc_view v;
-	struct err e = { 0 };
-
-	for (int i = 0; i < 8; i++)
-		prune(s, now_ns += 3 * DAY, NULL);
-	assert_int_equal(scene_count(s, "gc/"), 0);
-	assert_int_equal(gc_view_load(r, now_ns, GRACE, &v, &e), 0);
-	assert_int_equal(gc_view_walk(&v, NULL, NULL, NULL, &e), 0);
-	for (size_t i = 0; i < v.n_packs; i++) {
-		assert_true(v.packs[i].stored && v.packs[i].indexed);
-		assert_true(v.packs[i].live > 0);
-	}
-	gc_view_done(&v);
-}
+#include "tests/unit/gc-fixture.h"
 
 /* ---- the script: two images are forgotten one after the other, until nothing of them is left ------------ */
 
 #define STEPS 9
-#define END   (SCENE_T0 + 12 * DAY)
+#define END   (SCENE_T0 + 14 * DAY)
 
 static int script_step(struct repo *r, const struct cast *c, int step, struct err *e)
 {
@@ -158,53 +74,16 @@ static void test_result(void **state)
 
 /* ---- killed anywhere --------------------------------------------------------------------------------- */
 
-/* The script with @fault at change @at. Returns false when there was no such change. */
-static bool run_killed(bool encrypted, uint64_t at, enum store_fault fault)
-{
-	_cleanup_scene_ struct scene s = scene_new(encrypted);
-	const struct cast c = cast_new(&s);
-	struct store *faulty = NULL;
-	_cleanup_(repo_freep) struct repo *r = NULL;
-	struct err e = { 0 };
-	bool hit = false;
-
-	assert_int_equal(store_fault_new(&scene_store_new(s.memory)->store, &faulty), 0);
-	r = scene_open_on(&s, faulty);
-	store_fault_at(faulty, at, fault, -EIO);
-	for (int i = 0; i < STEPS; i++) {
-		int n = script_step(r, &c, i, &e);
-
-		if (n < 0) {
-			assert_false(hit);
-			hit = true;
-			store_fault_at(faulty, 0, STORE_FAULT_NONE, 0);
-			/* before A or C is deleted all that there was is whole; later all that is left */
-			scene_verify(&s);
-			n = script_step(r, &c, i, &e);
-		}
-		if (n < 0)
-			fail_msg("change %d, step %d: %s", (int)at, i, e.text);
-		assert_int_equal(scene_verify(&s), images_after[i]);
-	}
-	settle(&s, END);
-	assert_int_equal(scene_verify(&s), 1);
-	return hit;
-}
+static const struct script forgetting = { cast_new, script_step, images_after, STEPS, END };
 
 static void test_killed(void **state)
 {
 	static const enum store_fault faults[] = { STORE_FAULT_DEAD, STORE_FAULT_DEAD_AFTER,
 						   STORE_FAULT_FAIL, STORE_FAULT_LOST_REPLY };
-	uint64_t at = 0;
 
-	for (size_t f = 0; f < ARRAY_SIZE(faults); f++) {
-		for (at = 0; run_killed(false, at, faults[f]); at++)
-			;
-		assert_true(at > 15);
-	}
-	print_message("%u changes\n", (unsigned int)at);
-	for (at = 0; run_killed(true, at, STORE_FAULT_DEAD_AFTER); at++)
-		;
+	for (size_t f = 0; f < ARRAY_SIZE(faults); f++)
+		assert_true(killed_anywhere(&forgetting, false, faults[f]) > 30);
+	killed_anywhere(&forgetting, true, STORE_FAULT_DEAD_AFTER);
 }
 
 /* ---- two at a time ----------------------------------------------------------------------------------- */
@@ -267,9 +146,10 @@ static void test_two_prunes(void **state)
 	static const int steps[] = { 2, 4, 5 };
 
 	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
-		for (uint64_t at = 0; run_interleaved(steps[i], at, 0); at++)
+		/* its note comes first: it has seen nothing yet */
+		for (uint64_t at = 1; run_interleaved(steps[i], at, 0); at++)
 			;
-		for (uint64_t at = 0; run_interleaved(steps[i], at, 23 * SCENE_HOUR); at++)
+		for (uint64_t at = 1; run_interleaved(steps[i], at, 23 * SCENE_HOUR); at++)
 			;
 	}
 }
@@ -291,7 +171,7 @@ static void test_two_favourites(void **state)
 	assert_int_equal(scene_capture(two, (const unsigned int[]){ 1, 2, 3, 4, 5, 6, 7, 8, 9 }, 9,
 				       SCENE_T0 - 1, hash),
 			 0);
-	assert_int_equal(gc_view_load(one, SCENE_T0, GRACE, &v, &e), 0);
+	assert_int_equal(view_at(one, SCENE_T0, &v, &e), 0);
 	assert_int_equal(v.n_packs, 2);
 	for (size_t i = 0; i < v.n_packs; i++) {
 		memcpy(mark.hash, v.packs[i].hash, sizeof(mark.hash));
@@ -547,7 +427,9 @@ static void test_notes(void **state)
 		struct gc_object o = { .kind = GC_MARK,
 				       .reason = GC_REASON_REPACKED,
 				       .hash = { 1, 2, 3 },
-				       .time_ns = 4711 };
+				       .time_ns = 4711,
+				       .boot = { 9, 8 },
+				       .boot_ns = 4712 };
 		struct gc_object got = { .kind = GC_MARK, .hash = { 1, 2, 3 } };
 		char name[GC_OBJECT_NAME_SIZE];
 		struct err e = { 0 };
@@ -558,6 +440,8 @@ static void test_notes(void **state)
 		assert_int_equal(gc_object_get(s.memory, r->format.id, r->crypt, &got, &e), 0);
 		assert_int_equal(got.reason, GC_REASON_REPACKED);
 		assert_int_equal(got.time_ns, 4711);
+		assert_memory_equal(got.boot, o.boot, sizeof(o.boot));
+		assert_int_equal(got.boot_ns, 4712);
 		gc_object_name(o.kind, o.hash, name);
 		assert_int_equal(store_size(s.memory, name, &size, &e), 0);
 		for (uint64_t i = 0; i < size; i++) {

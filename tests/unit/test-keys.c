@@ -352,8 +352,8 @@ static int racing_del(struct store *s, const char *name, struct err *e)
 
 static void two_who_remove_the_last_two_at_once_leave_one(void **state)
 {
-	static const struct store_ops ops = { racing_put,  racing_get, racing_size,
-					      racing_list, racing_del, NULL };
+	static const struct store_ops ops = { racing_put, racing_get, racing_size, racing_list,
+					      racing_del, NULL,	      NULL };
 	_cleanup_(secret_freep) struct secret *s = secret_of("second");
 	struct fixture *f = *state;
 	struct key_slot_new new = slot_for(s, CRYPT_RIGHTS_FULL);

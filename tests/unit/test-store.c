@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -245,6 +246,27 @@ static void what_was_deleted_is_gone_and_can_be_put_anew(void **state)
 	expect_text(s, "packs/4f/4f0c", "new");
 }
 
+/* A directory knows when it was put, by the clock of its file system; memory does not. */
+static void when_it_was_put_is_known_or_not(void **state)
+{
+	const struct store_fixture *f = *state;
+	uint64_t ns = 0;
+	struct err e = { 0 };
+	int r;
+
+	put_text(f->s, "a/b", "text");
+	r = store_time(f->s, "a/b", &ns, &e);
+	if (f->kind == STORE_KIND_MEMORY || f->kind == STORE_KIND_FAULT) {
+		assert_int_equal(r, -ENOTSUP);
+		return;
+	}
+	assert_int_equal(r, 0);
+	assert_true(ns / 1000000000 + 5 > (uint64_t)time(NULL));
+	assert_true(ns / 1000000000 < (uint64_t)time(NULL) + 5);
+	assert_int_equal(store_time(f->s, "a/c", &ns, &e), -ENOENT);
+	assert_int_equal(store_time(f->s, "../c", &ns, &e), -EINVAL);
+}
+
 struct runner {
 	struct store *s;
 	pthread_barrier_t *start;
@@ -438,6 +460,7 @@ static const struct CMUnitTest promises[] = {
 	cmocka_unit_test(who_is_told_may_delete),
 	cmocka_unit_test(what_was_deleted_is_gone_and_can_be_put_anew),
 	cmocka_unit_test(of_many_who_put_one_name_one_wins),
+	cmocka_unit_test(when_it_was_put_is_known_or_not),
 };
 
 static const struct {
