@@ -158,6 +158,8 @@ run_debs   := partclone xfsprogs btrfs-progs dosfstools e2fsprogs fdisk util-lin
 quick_debs := jq python3 mtools
 test_debs  := $(quick_debs) python3-nacl libcmocka-dev zstd fio ntfs-3g f2fs-tools exfatprogs gdisk systemd \
               systemd-container dbus shellcheck clang-format clang-tidy git man-db mandoc
+# for the tests of the hooks' examples; where these are not, they are skipped
+db_debs    := postgresql mariadb-server
 vm_debs    := qemu-system-x86 busybox-static cpio kmod dmsetup fdisk xz-utils zstd lvm2
 full_debs  := mmdebstrap ovmf grub-pc-bin grub-efi-amd64-bin grub-common mtools dosfstools qemu-utils gdisk
 bench_debs := qemu-utils fsarchiver borgbackup restic casync
@@ -168,7 +170,7 @@ define install_debs
 	{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 	--no-install-recommends $$m; } >build/apt.log 2>&1 || { cat build/apt.log; exit 1; }; fi
 endef
-.PHONY: deps deps-quick deps-test deps-bench deps-vm
+.PHONY: deps deps-quick deps-test deps-db deps-bench deps-vm
 deps:          ## install what building and running needs (Debian, root)
 	@mkdir -p build
 	$(call install_debs,$(build_debs) $(run_debs))
@@ -176,6 +178,8 @@ deps-quick: deps
 	$(call install_debs,$(quick_debs))
 deps-test: deps
 	$(call install_debs,$(test_debs))
+deps-db: deps-test         ## install database servers, which tests of hooks need (root)
+	$(call install_debs,$(db_debs))
 deps-bench: deps-test
 	$(call install_debs,$(bench_debs))
 deps-vm: deps-test
