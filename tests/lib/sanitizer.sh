@@ -51,7 +51,7 @@ sanitizer_end() {
 	local report found=0
 	[[ $sanitizer_reports ]] || return 0
 	for report in "$sanitizer_reports"/*; do
-		[[ -f $report ]] && grep -qvE "$sanitizer_disturbed" "$report" || continue
+		grep -qsvE "$sanitizer_disturbed" "$report" || continue
 		found=1
 		printf -- '--- sanitizer: %s\n' "${report##*/}"
 		head -n 100 "$report"
