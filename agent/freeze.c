@@ -16,7 +16,8 @@
  *                     d. put rcu_expedited back, remove the state file
  *
  * Killed at any step: after 3c the guardian sees the end of its socket and does 5a and 5d; between 3a and 3c
- * it does 5d; a state file that survives even that (both were killed) is dealt with by freeze_recover().
+ * it does 5d; what survives even that (both were killed), the state file and the guardian's page (guardian_page.h), is dealt
+ * with by freeze_recover().
  */
 #include "agent/freeze.h"
 
@@ -101,7 +102,7 @@ static void rcu_relax(struct guardian_page *page)
 	pthread_mutex_unlock(&rcu_lock);
 }
 
-int freeze_recover(void)
+static int rcu_recover(void)
 {
 	int r;
 
@@ -111,6 +112,13 @@ int freeze_recover(void)
 	if (r < 0)
 		return r;
 	return unlink(RCU_STATE_PATH) < 0 ? -errno : 0;
+}
+
+int freeze_recover(void)
+{
+	const int thawed = guardian_page_recover(), rcu = rcu_recover();
+
+	return rcu < 0 ? rcu : thawed;
 }
 
 /* Does @fd lead to the mount that was meant, and not to another one on top of it? */

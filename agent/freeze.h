@@ -4,7 +4,8 @@
  *
  * Invariants:
  *  F1. Before the first FIFREEZE a guardian process is armed. It thaws everything when its deadline passes
- *      or when the process that froze dies, whatever that process was doing.
+ *      or when the process that froze dies, whatever that process was doing. Where both are killed, the next start does
+ *      (freeze_recover()).
  *  F2. Between the first FIFREEZE and the last FITHAW we allocate nothing, open nothing, log nothing.
  *  F3. freeze_thaw() says whether the file systems stood still all the time: if the guardian (or anybody)
  *      thawed one earlier, what was read meanwhile is worth nothing.
@@ -73,5 +74,8 @@ uint64_t freeze_duration_ns(const struct freeze *f);
 /* Has the deadline passed? Cheap, for the middle of a long read. */
 bool freeze_expired(const struct freeze *f);
 
-/* Put right what a killed agent may have left (rcu_expedited). 0 also when there was nothing. */
+/*
+ * Put right what an agent and a guardian that were both killed may have left: rcu_expedited, and file systems that stand still.
+ * How many were thawed, or a negative errno.
+ */
 int freeze_recover(void);

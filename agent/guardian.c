@@ -226,6 +226,7 @@ int guardian_main(void)
 	guardian_watch(&mounts, end);
 	guardian_thaw_all(&mounts);
 	guardian_put_back(page);
+	guardian_page_remove(page);
 	return 0;
 }
 
@@ -287,19 +288,12 @@ static void *guardian_keep(void *arg)
 	return NULL;
 }
 
-static int guardian_map_page(struct guardian *g)
+/* Nothing stands still any more. */
+static void guardian_page_end(const struct guardian *g)
 {
-	_cleanup_close_ int fd = memfd_create("ambro-guardian", MFD_CLOEXEC);
-	void *page;
-
-	if (fd < 0 || ftruncate(fd, sizeof(*g->page)) < 0)
-		return -errno;
-	page = mmap(NULL, sizeof(*g->page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (page == MAP_FAILED)
-		return -errno;
-	g->page = page;
-	g->page_fd = TAKE_FD(fd);
-	return 0;
+	if (g->page)
+		guardian_page_remove(g->page);
+	guardian_page_free(g->page);
 }
 
 int guardian_start(struct guardian *g, struct err *e)
@@ -312,7 +306,7 @@ int guardian_start(struct guardian *g, struct err *e)
 	g->socket = pair[0];
 	g->theirs = pair[1];
 	sem_init(&g->spawned, 0, 0);
-	r = guardian_map_page(g);
+	r = g->page_fd = guardian_page_new(&g->page);
 	if (r >= 0)
 		r = -pthread_create(&g->keeper, NULL, guardian_keep, g);
 	if (r >= 0) {
@@ -322,8 +316,7 @@ int guardian_start(struct guardian *g, struct err *e)
 	close_fd(g->socket);
 	close_fd(g->theirs);
 	close_fd(g->page_fd);
-	if (g->page)
-		munmap(g->page, sizeof(*g->page));
+	guardian_page_end(g);
 	sem_destroy(&g->spawned);
 	*g = (struct guardian){ 0 };
 	return err_set_errno(e, r, "cannot start the guardian process");
@@ -387,12 +380,11 @@ static int guardian_hold_once(struct guardian *g, const int *fds, uint32_t count
 {
 	int r = guardian_meet(g);
 
+	if (r >= 0)
+		r = guardian_page_name(g->page, fds, count);
 	if (r < 0)
 		return r;
 	g->fds = fds;
-	g->page->mounts = count;
-	for (uint32_t i = 0; i < count; i++)
-		atomic_store(&g->page->state[i], GUARDIAN_IDLE);
 	for (uint32_t i = 0, n; i < count && r >= 0; i += n) {
 		n = MIN(count - i, MOUNTS_AT_ONCE);
 		r = guardian_send_fds(g, fds + i, n);
@@ -469,6 +461,6 @@ void guardian_stop(struct guardian *g)
 	pthread_join(g->keeper, NULL);
 	sem_destroy(&g->spawned);
 	close_fd(g->socket);
-	munmap(g->page, sizeof(*g->page));
+	guardian_page_end(g);
 	*g = (struct guardian){ 0 };
 }

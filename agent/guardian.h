@@ -21,34 +21,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "agent/pace.h"
+#include "agent/guardian_page.h"
 #include "lib/base/err.h"
 
 /* 0 or 1: grace periods by interrupting all processors, fast and rude */
 #define RCU_EXPEDITED_PATH "/sys/kernel/rcu_expedited"
 
-#define GUARDIAN_ARGUMENT   "--guardian"
-#define GUARDIAN_MOUNTS_MAX 256
-
-enum guardian_mount_state {
-	GUARDIAN_IDLE,
-	GUARDIAN_FREEZING, /* FIFREEZE is under way, or we died in it */
-	GUARDIAN_FROZEN,
-	GUARDIAN_THAWED,
-};
-
-/* The shared page. Written by the agent unless said otherwise. */
-struct guardian_page {
-	atomic_uint_fast64_t deadline_ns; /* CLOCK_MONOTONIC; 0: not frozen, nothing to watch */
-	/* by the guardian: the deadline passed; by the keeper: the guardian is gone; they thaw (or have) */
-	atomic_bool expired;
-	atomic_uint_fast64_t thawed_ns; /* by the same: when they had, CLOCK_MONOTONIC */
-	atomic_bool rcu_was_off;	/* rcu_expedited is to be set back to 0 */
-	struct pace_pusher pusher;
-	uint32_t mounts;
-	/* enum guardian_mount_state, in mount order; the guardian makes FROZEN to THAWED */
-	atomic_int state[GUARDIAN_MOUNTS_MAX];
-};
+#define GUARDIAN_ARGUMENT "--guardian"
 
 struct guardian {
 	int pid;

@@ -136,9 +136,12 @@ static int main_repair(struct err *e)
 	int r, frozen = freeze_recover(), hooks = hook_keeper_recover();
 
 	if (frozen < 0) {
-		log_warning("cannot put back rcu_expedited, which an earlier agent set: %s",
+		log_warning("cannot thaw what an earlier agent froze, or not put back "
+			    "rcu_expedited, which it set: %s",
 			    strerrordesc_np(-frozen));
 	}
+	if (frozen > 0)
+		log_info("thawed %d file systems that an earlier agent had frozen", frozen);
 	if (hooks > 0)
 		log_info("called %d hooks to thaw, which an earlier agent had frozen", hooks);
 	r = leftover_repair(e);
@@ -146,7 +149,7 @@ static int main_repair(struct err *e)
 		log_warning("cannot take down what an earlier agent left: %s", e->text);
 	if (r > 0)
 		log_info("took down what an earlier agent left: %d devices and files", r);
-	return r < 0 ? r : frozen;
+	return r < 0 ? r : MIN(frozen, 0);
 }
 
 static int main_serve(struct err *e)

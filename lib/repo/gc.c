@@ -464,6 +464,11 @@ int gc_prune(struct repo *r, const struct gc_settings *s, struct gc_result *ret,
 	*ret = (struct gc_result){ 0 };
 	if (r->format.encrypted && !r->crypt)
 		return err_set(e, -ENOKEY, "the repository is encrypted: give its key");
+	if (r->crypt && crypt_rights(r->crypt) != CRYPT_RIGHTS_FULL) {
+		return err_set(e, -EACCES,
+			       "this key may add images, but not read any: to prune takes one with "
+			       "full rights");
+	}
 	if (s->dry_run)
 		return gc_passes(r, s, NULL, ret, e);
 	gc_read_clock(s, &clock);

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "agent/guardian_page.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <linux/fs.h>
+
+#include <libmount/libmount.h>
+
+#include "lib/base/cleanup.h"
+#include "lib/base/io.h"
+
+#define STATE_DIR   "/run/ambro"
+#define FILE_PREFIX "freeze-"
+
+static const char page_magic[8] = { 'A', 'M', 'B', 'R', 'F', 'R', 'Z', '1' };
+
+static void table_freep(struct libmnt_table **tb)
+{
+	mnt_unref_table(*tb);
+}
+
+static void iter_freep(struct libmnt_iter **it)
+{
+	mnt_free_iter(*it);
+}
+
+/* ---- made ---------------------------------------------------------------------------------------- */
+
+/* A locked file of the page's size with all its memory, or a negative errno. */
+static int page_file(char path[static sizeof(((struct guardian_page *)NULL)->path)])
+{
+	_cleanup_close_ int fd = -EBADF;
+	struct stat st;
+	int r;
+
+	mkdir(STATE_DIR, 0755);
+	snprintf(path, sizeof(((struct guardian_page *)NULL)->path),
+		 STATE_DIR "/" FILE_PREFIX "XXXXXX");
+	fd = mkostemp(path, O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	/* not ftruncate(): where /run is full a page that is touched later would be a SIGBUS */
+	r = flock(fd, LOCK_EX | LOCK_NB) < 0
+		    ? -errno
+		    : -posix_fallocate(fd, 0, sizeof(struct guardian_page));
+	/* between mkostemp() and flock() somebody may have taken it for an abandoned one */
+	if (r >= 0 && (fstat(fd, &st) < 0 || st.st_nlink == 0))
+		r = -EAGAIN;
+	if (r < 0) {
+		unlink(path);
+		return r;
+	}
+	return TAKE_FD(fd);
+}
+
+static int page_memory(void)
+{
+	_cleanup_close_ int fd = memfd_create("ambro-guardian", MFD_CLOEXEC);
+
+	if (fd < 0 || ftruncate(fd, sizeof(struct guardian_page)) < 0)
+		return -errno;
+	return TAKE_FD(fd);
+}
+
+int guardian_page_new(struct guardian_page **ret)
+{
+	char path[sizeof((*ret)->path)] = "";
+	_cleanup_close_ int fd = page_file(path);
+	struct guardian_page *p;
+
+	if (fd < 0) {
+		path[0] = 0;
+		fd = page_memory();
+	}
+	if (fd < 0)
+		return fd;
+	p = mmap(NULL, sizeof(*p), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED) {
+		const int r = -errno;
+
+		if (path[0])
+			unlink(path);
+		return r;
+	}
+	memcpy(p->path, path, sizeof(path));
+	memcpy(p->magic, page_magic, sizeof(page_magic));
+	*ret = p;
+	return TAKE_FD(fd);
+}
+
+void guardian_page_remove(const struct guardian_page *p)
+{
+	if (p->path[0])
+		unlink(p->path);
+}
+
+void guardian_page_free(struct guardian_page *p)
+{
+	if (p)
+		munmap(p, sizeof(*p));
+}
+
+/* ---- which file systems ---------------------------------------------------------------------------- */
+
+static int mount_id_of(int fd)
+{
+	struct statx sx;
+
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MNT_ID, &sx) < 0)
+		return -errno;
+	return sx.stx_mask & STATX_MNT_ID ? (int)sx.stx_mnt_id : -EOPNOTSUPP;
+}
+
+/* Not by fstat(): btrfs shows another number for each subvolume. 0: it is mounted no more. */
+static dev_t device_of(struct libmnt_table *tb, struct libmnt_iter *it, int id)
+{
+	struct libmnt_fs *fs;
+
+	mnt_reset_iter(it, MNT_ITER_FORWARD);
+	while (mnt_table_next_fs(tb, it, &fs) == 0) {
+		if (mnt_fs_get_id(fs) == id)
+			return mnt_fs_get_devno(fs);
+	}
+	return 0;
+}
+
+int guardian_page_name(struct guardian_page *p, const int *fds, uint32_t count)
+{
+	_cleanup_(table_freep) struct libmnt_table *tb = mnt_new_table();
+	_cleanup_(iter_freep) struct libmnt_iter *it = mnt_new_iter(MNT_ITER_FORWARD);
+	int r;
+
+	if (!tb || !it)
+		return -ENOMEM;
+	r = mnt_table_parse_file(tb, "/proc/self/mountinfo");
+	if (r)
+		return r < 0 ? r : -EIO;
+	/* in this order: one that is killed here has frozen nothing, and its page says so */
+	p->mounts = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		const int id = mount_id_of(fds[i]);
+
+		p->device[i] = id < 0 ? 0 : device_of(tb, it, id);
+		atomic_store(&p->state[i], GUARDIAN_IDLE);
+	}
+	p->mounts = count;
+	return 0;
+}
+
+/* ---- left behind ------------------------------------------------------------------------------------- */
+
+/* By any of its mounts that can be reached. 1: thawed; 0: it did not stand still, or is gone. */
+static int device_thaw(struct libmnt_table *tb, struct libmnt_iter *it, dev_t device)
+{
+	struct libmnt_fs *fs;
+	int r = 0;
+
+	mnt_reset_iter(it, MNT_ITER_FORWARD);
+	while (mnt_table_next_fs(tb, it, &fs) == 0) {
+		_cleanup_close_ int fd = -EBADF;
+
+		if (mnt_fs_get_devno(fs) != device)
+			continue;
+		fd = open(mnt_fs_get_target(fs), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+		if (fd < 0 || mount_id_of(fd) != mnt_fs_get_id(fs)) {
+			r = -ENOENT;
+			continue;
+		}
+		if (ioctl(fd, FITHAW, 0) == 0)
+			return 1;
+		return errno == EINVAL ? 0 : -errno;
+	}
+	return r;
+}
+
+static int page_thaw(const struct guardian_page *p, struct libmnt_table *tb, struct libmnt_iter *it)
+{
+	int found = 0, bad = 0;
+
+	for (uint32_t i = 0; i < p->mounts; i++) {
+		const int state = atomic_load(&p->state[i]);
+		int r;
+
+		if ((state != GUARDIAN_FROZEN && state != GUARDIAN_FREEZING) || !p->device[i])
+			continue;
+		r = device_thaw(tb, it, p->device[i]);
+		found += r > 0;
+		bad = MIN(bad, r);
+	}
+	return bad < 0 ? bad : found;
+}
+
+/* 0 too where somebody else deals with it. */
+static int page_settle(const char *path, struct libmnt_table *tb, struct libmnt_iter *it)
+{
+	_cleanup_close_ int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	struct guardian_page p;
+	struct stat st;
+	int r = 0;
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return errno == EWOULDBLOCK ? 0 : -errno;
+	if (fstat(fd, &st) < 0 || st.st_nlink == 0)
+		return 0;
+	/* one of another version, or of one that was killed before it wrote anything, says nothing */
+	if (io_pread_all(fd, &p, sizeof(p), 0) == 0 &&
+	    !memcmp(p.magic, page_magic, sizeof(p.magic)) && p.mounts <= GUARDIAN_MOUNTS_MAX)
+		r = page_thaw(&p, tb, it);
+	/* where it did not succeed the next start tries again */
+	if (r >= 0)
+		unlink(path);
+	return r;
+}
+
+int guardian_page_recover(void)
+{
+	_cleanup_(table_freep) struct libmnt_table *tb = mnt_new_table();
+	_cleanup_(iter_freep) struct libmnt_iter *it = mnt_new_iter(MNT_ITER_FORWARD);
+	_cleanup_dir_ DIR *d = opendir(STATE_DIR);
+	const struct dirent *entry;
+	int found = 0, bad = 0;
+
+	if (!d)
+		return errno == ENOENT ? 0 : -errno;
+	if (!tb || !it)
+		return -ENOMEM;
+	if (mnt_table_parse_file(tb, "/proc/self/mountinfo"))
+		return -EIO;
+	/* NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is ours alone */
+	while ((entry = readdir(d))) {
+		char path[sizeof(STATE_DIR) + NAME_MAX + 1];
+		int r;
+
+		if (strncmp(entry->d_name, FILE_PREFIX, strlen(FILE_PREFIX)) != 0)
+			continue;
+		snprintf(path, sizeof(path), STATE_DIR "/%s", entry->d_name);
+		r = page_settle(path, tb, it);
+		found += MAX(r, 0);
+		bad = MIN(bad, r);
+	}
+	return bad < 0 ? bad : found;
+}
