@@ -5,10 +5,11 @@
 #pragma once
 
 #include "agent/manager.h"
+#include "agent/run_dir.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/err.h"
 
-#define CONTROL_SOCKET "/run/ambro/control.sock"
+#define CONTROL_SOCKET RUN_DIR "/control.sock"
 
 /* The first bound is for those who may call, the second for those who are only told that they may not. */
 #define CONTROL_MAX_PEERS  32u

@@ -37,10 +37,10 @@
 
 #include "agent/guardian.h"
 #include "agent/pages.h"
+#include "agent/run_dir.h"
 #include "lib/base/io.h"
 
-#define STATE_DIR      "/run/ambro"
-#define RCU_STATE_PATH STATE_DIR "/rcu_expedited"
+#define RCU_STATE_PATH RUN_DIR "/rcu_expedited"
 
 /* A flush that took less leaves nothing behind that FIFREEZE would notice. */
 #define SYNC_QUICK_NS 2000000u
@@ -80,7 +80,7 @@ static void rcu_expedite(struct guardian_page *page)
 	if (rcu_users++ == 0 && io_read_u64(RCU_EXPEDITED_PATH, &value) == 0 && value == 0) {
 		_cleanup_close_ int fd = -EBADF;
 
-		mkdir(STATE_DIR, 0755);
+		mkdir(RUN_DIR, 0755);
 		fd = open(RCU_STATE_PATH, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 		atomic_store(&page->rcu_was_off, true);
 		rcu_ours = fd >= 0 && io_write_text(RCU_EXPEDITED_PATH, "1\n") == 0;

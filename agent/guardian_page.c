@@ -17,10 +17,10 @@
 
 #include <libmount/libmount.h>
 
+#include "agent/run_dir.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
 
-#define STATE_DIR   "/run/ambro"
 #define FILE_PREFIX "freeze-"
 
 static const char page_magic[8] = { 'A', 'M', 'B', 'R', 'F', 'R', 'Z', '1' };
@@ -44,9 +44,9 @@ static int page_file(char path[static sizeof(((struct guardian_page *)NULL)->pat
 	struct stat st;
 	int r;
 
-	mkdir(STATE_DIR, 0755);
+	mkdir(RUN_DIR, 0755);
 	snprintf(path, sizeof(((struct guardian_page *)NULL)->path),
-		 STATE_DIR "/" FILE_PREFIX "XXXXXX");
+		 RUN_DIR "/" FILE_PREFIX "XXXXXX");
 	fd = mkostemp(path, O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
@@ -229,7 +229,7 @@ int guardian_page_recover(void)
 {
 	_cleanup_(table_freep) struct libmnt_table *tb = mnt_new_table();
 	_cleanup_(iter_freep) struct libmnt_iter *it = mnt_new_iter(MNT_ITER_FORWARD);
-	_cleanup_dir_ DIR *d = opendir(STATE_DIR);
+	_cleanup_dir_ DIR *d = opendir(RUN_DIR);
 	const struct dirent *entry;
 	int found = 0, bad = 0;
 
@@ -241,12 +241,12 @@ int guardian_page_recover(void)
 		return -EIO;
 	/* NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is ours alone */
 	while ((entry = readdir(d))) {
-		char path[sizeof(STATE_DIR) + NAME_MAX + 1];
+		char path[sizeof(RUN_DIR) + NAME_MAX + 1];
 		int r;
 
 		if (strncmp(entry->d_name, FILE_PREFIX, strlen(FILE_PREFIX)) != 0)
 			continue;
-		snprintf(path, sizeof(path), STATE_DIR "/%s", entry->d_name);
+		snprintf(path, sizeof(path), RUN_DIR "/%s", entry->d_name);
 		r = page_settle(path, tb, it);
 		found += MAX(r, 0);
 		bad = MIN(bad, r);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "agent/log.h"
+#include "agent/run_dir.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
 #include "lib/base/text.h"
@@ -238,7 +239,7 @@ int hook_keeper_settle(const char *path)
 
 int hook_keeper_recover(void)
 {
-	_cleanup_dir_ DIR *d = opendir(HOOK_STATE_DIR);
+	_cleanup_dir_ DIR *d = opendir(RUN_DIR);
 	const size_t prefix = strlen(HOOK_STATE_PREFIX);
 	const struct dirent *entry;
 	int found = 0, bad = 0;
@@ -250,8 +251,7 @@ int hook_keeper_recover(void)
 		int r;
 
 		if (strncmp(entry->d_name, HOOK_STATE_PREFIX, prefix) != 0 ||
-		    snprintf(path, sizeof(path), HOOK_STATE_DIR "/%s", entry->d_name) >=
-			    (int)sizeof(path))
+		    snprintf(path, sizeof(path), RUN_DIR "/%s", entry->d_name) >= (int)sizeof(path))
 			continue;
 		r = keeper_settle(path, false, &failed);
 		found += MAX(r, 0);

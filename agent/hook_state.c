@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/run_dir.h"
 #include "lib/base/io.h"
 
 /* Files that another one's clean-up takes away before we have locked them. */
@@ -39,14 +40,14 @@ int hook_state_new(const struct hook_set *set, struct hook_state *ret, struct er
 {
 	int r;
 
-	mkdir(HOOK_STATE_DIR, 0755);
+	mkdir(RUN_DIR, 0755);
 	for (unsigned int i = 0; i < TRIES; i++) {
 		snprintf(ret->path, sizeof(ret->path),
-			 HOOK_STATE_DIR "/" HOOK_STATE_PREFIX "%" PRIu64 "-XXXXXX", set->job);
+			 RUN_DIR "/" HOOK_STATE_PREFIX "%" PRIu64 "-XXXXXX", set->job);
 		ret->fd = mkostemp(ret->path, O_CLOEXEC | O_APPEND);
 		if (ret->fd < 0) {
 			return err_set_errno(e, -errno, "cannot note in %s which hooks are frozen",
-					     HOOK_STATE_DIR);
+					     RUN_DIR);
 		}
 		if (flock(ret->fd, LOCK_EX | LOCK_NB) == 0 && hook_state_named(ret->fd)) {
 			r = hook_state_begin(set, ret->fd);
@@ -56,7 +57,7 @@ int hook_state_new(const struct hook_set *set, struct hook_state *ret, struct er
 		}
 		ret->fd = close_fd(ret->fd);
 	}
-	return err_set(e, -EBUSY, "cannot keep a file in %s", HOOK_STATE_DIR);
+	return err_set(e, -EBUSY, "cannot keep a file in %s", RUN_DIR);
 }
 
 int hook_state_take(const char *path, bool wait, struct hook_state *ret, struct err *e)

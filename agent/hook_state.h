@@ -18,7 +18,6 @@
 #include "lib/base/cleanup.h"
 #include "lib/base/err.h"
 
-#define HOOK_STATE_DIR	  "/run/ambro"
 #define HOOK_STATE_PREFIX "hooks-"
 #define HOOK_STATE_PATH	  64
 

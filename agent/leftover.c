@@ -15,6 +15,7 @@
 #include "agent/interpose.h"
 #include "agent/mapper.h"
 #include "agent/module.h"
+#include "agent/run_dir.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
 #include "lib/base/text.h"
@@ -25,8 +26,8 @@ int leftover_claim(const char *name, struct err *e)
 	_cleanup_close_ int fd = -EBADF;
 	char path[128];
 
-	mkdir(LEFTOVER_DIR, 0755);
-	snprintf(path, sizeof(path), LEFTOVER_DIR "/%s.lock", name);
+	mkdir(RUN_DIR, 0755);
+	snprintf(path, sizeof(path), RUN_DIR "/%s.lock", name);
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return err_set_errno(e, -errno, "%s", path);

@@ -17,8 +17,6 @@
 
 #include "lib/base/err.h"
 
-#define LEFTOVER_DIR "/run/ambro"
-
 /*
  * Hold the name @name ("ambro-vda") for a capture: a descriptor, the caller's; closing it gives it back. -EBUSY:
  * another one holds it.
