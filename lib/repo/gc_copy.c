@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "lib/repo/entry_check.h"
+#include "lib/repo/gc_newest.h"
 #include "lib/repo/pack.h"
 
 /* New packs for each index file: what a kill loses is at most so many of them. */
@@ -15,6 +16,7 @@
 struct copy_item {
 	uint64_t first_use;
 	uint32_t pack; /* of the view */
+	bool newest;   /* the newest image of some disk needs it */
 	struct repo_place place;
 };
 
@@ -71,6 +73,23 @@ static int copy_collect(void *ctx, uint64_t ordinal, uint32_t pack, const struct
 	return 0;
 }
 
+static int copy_compare_names(const void *a, const void *b)
+{
+	const struct copy_item *x = a, *y = b;
+
+	return memcmp(&x->place.entry.name, &y->place.entry.name, sizeof(x->place.entry.name));
+}
+
+static void copy_is_newest(void *ctx, const struct chunk_id *name)
+{
+	struct copy *c = ctx;
+	const struct copy_item key = { .place.entry.name = *name };
+	struct copy_item *it = bsearch(&key, c->items, c->n, sizeof(*c->items), copy_compare_names);
+
+	if (it)
+		it->newest = true;
+}
+
 static int copy_compare(const void *a, const void *b)
 {
 	const struct copy_item *x = a, *y = b;
@@ -79,11 +98,27 @@ static int copy_compare(const void *a, const void *b)
 	/* pages by themselves: a restore reads them first, and far more often than chunks */
 	if (x->place.kind != y->place.kind)
 		return x->place.kind == REPO_KIND_PAGE ? -1 : 1;
+	if (x->newest != y->newest)
+		return x->newest ? -1 : 1;
 	if (x->first_use != y->first_use)
 		return x->first_use < y->first_use ? -1 : 1;
 	if (x->pack != y->pack)
 		return x->pack < y->pack ? -1 : 1;
 	return p < q ? -1 : p > q;
+}
+
+static int copy_sort(struct copy *c, struct cancel *cancel, struct err *e)
+{
+	int r;
+
+	if (!c->n)
+		return 0;
+	/* each name was chosen in one place */
+	qsort(c->items, c->n, sizeof(*c->items), copy_compare_names);
+	r = gc_newest_walk(c->view, cancel, copy_is_newest, c, e);
+	if (r >= 0)
+		qsort(c->items, c->n, sizeof(*c->items), copy_compare);
+	return r;
 }
 
 /* ---- one entry ----------------------------------------------------------------------------------- */
@@ -213,8 +248,9 @@ int gc_copy(struct gc_view *v, bool *from, struct cancel *c, gc_progress_fn prog
 	r = repo_index_each(v->repo->index, copy_collect, &copy, e);
 	if (r < 0)
 		return r == -ENOMEM ? err_oom(e) : r;
-	if (copy.n)
-		qsort(copy.items, copy.n, sizeof(*copy.items), copy_compare);
+	r = copy_sort(&copy, c, e);
+	if (r < 0)
+		return r;
 	p.total = copy.n;
 	for (size_t i = 0; i < copy.n; i++) {
 		if (cancel_raised(c))
