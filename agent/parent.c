@@ -190,7 +190,7 @@ int parent_open(int fd, struct cancel *cancel, struct parent **ret, struct err *
 	}
 	r = manifest_from_json((const char *)text, len, &p->manifest, e);
 	if (r < 0)
-		return err_prefix(e, "the parent image");
+		return err_prefix(e, "the parent image"), r;
 	*ret = TAKE_PTR(p);
 	return 0;
 }

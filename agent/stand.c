@@ -204,7 +204,7 @@ int stand_rest(struct snapshot *s, struct stand *st, struct err *e)
 	stand_disarm(st);
 	stand_release(st);
 	if (++st->attempts >= STAND_ATTEMPTS_MAX)
-		return err_prefix(e, "gave up after %u attempts to freeze", st->attempts);
+		return err_prefix(e, "gave up after %u attempts to freeze", st->attempts), e->code;
 	return stand_wait(s, rest, e);
 }
 

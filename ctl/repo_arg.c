@@ -90,7 +90,7 @@ int repo_arg_open(const struct repo_arg *a, bool unlock, struct repo **ret, stru
 	if (n >= 0 && unlock)
 		n = repo_arg_unlock(a, r, e);
 	if (n < 0)
-		return err_prefix(e, "%s", a->path);
+		return err_prefix(e, "%s", a->path), n;
 	*ret = TAKE_PTR(r);
 	return 0;
 }

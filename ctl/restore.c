@@ -87,11 +87,12 @@ static int restore_where(const struct restore *rs, const struct restore_item *it
 	unsigned int partition = m->regions[item->region].partition;
 
 	if (partition) {
-		return err_prefix(e,
-				  "region %" PRIu32 " (partition %u), byte %" PRIu64 " of the disk",
-				  item->region, partition, at);
+		err_prefix(e, "region %" PRIu32 " (partition %u), byte %" PRIu64 " of the disk",
+			   item->region, partition, at);
+	} else {
+		err_prefix(e, "region %" PRIu32 ", byte %" PRIu64 " of the disk", item->region, at);
 	}
-	return err_prefix(e, "region %" PRIu32 ", byte %" PRIu64 " of the disk", item->region, at);
+	return e->code;
 }
 
 static int restore_note_damage(struct restore *rs, const struct restore_item *item, struct err *e)

@@ -154,7 +154,7 @@ static int run_parse(struct run_conf *c, FILE *f, struct err *e)
 		r = strlen(line) == sizeof(line) - 1 ? err_set(e, -EINVAL, "the line is too long")
 						     : run_parse_line(c, line, e);
 		if (r < 0)
-			return err_prefix(e, "%s:%u", c->path, n);
+			return err_prefix(e, "%s:%u", c->path, n), r;
 	}
 	if (ferror(f))
 		return err_set_errno(e, -EIO, "cannot read %s", c->path);

@@ -103,7 +103,9 @@ static int export_to(const struct export_args *a, const struct image_file *f,
 		if (r < 0)
 			err_set_errno(e, r, "cannot write the encrypted image");
 	}
-	return r < 0 ? err_prefix(e, "%s", a->image) : 0;
+	if (r < 0)
+		err_prefix(e, "%s", a->image);
+	return MIN(r, 0);
 }
 
 static int export_encrypt(const struct export_args *a, struct export_sink *sink, struct err *e)

@@ -151,7 +151,7 @@ static int import_run(const struct import_args *a, struct err *e)
 	if (fd != STDIN_FILENO)
 		close_fd(fd);
 	if (n < 0)
-		return err_prefix(e, "%s", a->path);
+		return err_prefix(e, "%s", a->path), n;
 	n = a->quiet ? 0 : import_print(image, &result);
 	return n < 0 ? err_set_errno(e, n, "cannot print the result") : 0;
 }

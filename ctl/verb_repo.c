@@ -81,7 +81,9 @@ static int init_make(const struct init_args *a, struct repo_format *f, struct er
 		r = key_source_init(&arg_repo.keys, s, f, a->recovery, e);
 	if (r >= 0)
 		r = repo_init(s, f, e);
-	return r < 0 ? err_prefix(e, "%s", arg_repo.path) : 0;
+	if (r < 0)
+		err_prefix(e, "%s", arg_repo.path);
+	return MIN(r, 0);
 }
 
 static int init_check(const struct init_args *a, struct err *e)

@@ -147,7 +147,7 @@ static int session_consent(const struct restore_session *s, struct cancel *c, st
 		return 0;
 	r = contents_probe(t->fd, t->device, t->size, &found, e);
 	if (r < 0)
-		return err_prefix(e, "%s", t->path);
+		return err_prefix(e, "%s", t->path), r;
 	/* a file was made by somebody, even if it has only zeros */
 	if (!t->is_file && contents_empty(found))
 		return 0;
@@ -173,8 +173,9 @@ static int session_fit_table(struct restore_session *s, struct err *e)
 		return 0;
 	r = parttable_move_backup(t->fd, t->path, t->is_file ? m->logical_sector : 0, e);
 	if (r < 0) {
-		return err_prefix(e, "all data is restored, but the partition table is not yet "
-				     "fitted to the larger disk");
+		err_prefix(e, "all data is restored, but the partition table is not yet "
+			      "fitted to the larger disk");
+		return r;
 	}
 	s->table_moved = true;
 	return target_flush(t, e);
@@ -325,7 +326,7 @@ static int session_run(struct restore_session *s, struct cancel *c, struct err *
 		return r;
 	r = session_plan(s, c, e);
 	if (r < 0)
-		return err_prefix(e, "%s", s->args->image);
+		return err_prefix(e, "%s", s->args->image), r;
 	r = target_open(s->args->target, restore_plan_size(s->plan), s->image.fd, &s->target, e);
 	if (r < 0)
 		return r;

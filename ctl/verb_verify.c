@@ -93,7 +93,7 @@ static int verify_run(const char *path, unsigned int threads, struct err *e)
 	r = image_verify(f.reader, threads, c, verify_progress, &bar, &v, e);
 	render_bar_end(&bar);
 	if (r < 0 && r != -EBADMSG)
-		return err_prefix(e, "%s", path);
+		return err_prefix(e, "%s", path), r;
 	begun = io_now_ns() - begun;
 	if (arg_json && verify_print_json(&f, &v, begun, r == 0) < 0)
 		return err_set(e, -EIO, "cannot write the result");

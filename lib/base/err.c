@@ -40,21 +40,20 @@ int err_set_errno(struct err *e, int code, const char *format, ...)
 	return code;
 }
 
-int err_prefix(struct err *e, const char *format, ...)
+void err_prefix(struct err *e, const char *format, ...)
 {
 	char old[ERR_TEXT_MAX];
 	va_list ap;
 	size_t n;
 
 	if (!e)
-		return 0;
+		return;
 	memcpy(old, e->text, sizeof(old));
 	va_start(ap, format);
 	err_format(e, e->code, format, ap);
 	va_end(ap);
 	n = strlen(e->text);
 	snprintf(e->text + n, sizeof(e->text) - n, ": %s", old);
-	return e->code;
 }
 
 int err_oom(struct err *e)

@@ -30,8 +30,8 @@ int err_set(struct err *e, int code, const char *format, ...) __attribute__((for
 int err_set_errno(struct err *e, int code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* Put "prefix: " before the text that is there; keeps the code. Returns the code. */
-int err_prefix(struct err *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Put "prefix: " before the text that is there; keeps the code. Returns nothing: a caller's e may be NULL. */
+void err_prefix(struct err *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Out of memory, the same words everywhere. Returns -ENOMEM. */
 int err_oom(struct err *e);
