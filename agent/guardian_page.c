@@ -184,9 +184,16 @@ static int device_thaw(struct libmnt_table *tb, struct libmnt_iter *it, dev_t de
 	return r;
 }
 
-static int page_thaw(const struct guardian_page *p, struct libmnt_table *tb, struct libmnt_iter *it)
+static int page_thaw(const struct guardian_page *p)
 {
+	_cleanup_(table_freep) struct libmnt_table *tb = mnt_new_table();
+	_cleanup_(iter_freep) struct libmnt_iter *it = mnt_new_iter(MNT_ITER_FORWARD);
 	int found = 0, bad = 0;
+
+	if (!tb || !it)
+		return -ENOMEM;
+	if (mnt_table_parse_file(tb, "/proc/self/mountinfo"))
+		return -EIO;
 
 	for (uint32_t i = 0; i < p->mounts; i++) {
 		const int state = atomic_load(&p->state[i]);
@@ -202,7 +209,7 @@ static int page_thaw(const struct guardian_page *p, struct libmnt_table *tb, str
 }
 
 /* 0 too where somebody else deals with it. */
-static int page_settle(const char *path, struct libmnt_table *tb, struct libmnt_iter *it)
+static int page_settle(const char *path)
 {
 	_cleanup_close_ int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	struct guardian_page p;
@@ -218,7 +225,7 @@ static int page_settle(const char *path, struct libmnt_table *tb, struct libmnt_
 	/* one of another version, or of one that was killed before it wrote anything, says nothing */
 	if (io_pread_all(fd, &p, sizeof(p), 0) == 0 &&
 	    !memcmp(p.magic, page_magic, sizeof(p.magic)) && p.mounts <= GUARDIAN_MOUNTS_MAX)
-		r = page_thaw(&p, tb, it);
+		r = page_thaw(&p);
 	/* where it did not succeed the next start tries again */
 	if (r >= 0)
 		unlink(path);
@@ -227,18 +234,12 @@ static int page_settle(const char *path, struct libmnt_table *tb, struct libmnt_
 
 int guardian_page_recover(void)
 {
-	_cleanup_(table_freep) struct libmnt_table *tb = mnt_new_table();
-	_cleanup_(iter_freep) struct libmnt_iter *it = mnt_new_iter(MNT_ITER_FORWARD);
 	_cleanup_dir_ DIR *d = opendir(RUN_DIR);
 	const struct dirent *entry;
 	int found = 0, bad = 0;
 
 	if (!d)
 		return errno == ENOENT ? 0 : -errno;
-	if (!tb || !it)
-		return -ENOMEM;
-	if (mnt_table_parse_file(tb, "/proc/self/mountinfo"))
-		return -EIO;
 	/* NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is ours alone */
 	while ((entry = readdir(d))) {
 		char path[sizeof(RUN_DIR) + NAME_MAX + 1];
@@ -247,7 +248,7 @@ int guardian_page_recover(void)
 		if (strncmp(entry->d_name, FILE_PREFIX, strlen(FILE_PREFIX)) != 0)
 			continue;
 		snprintf(path, sizeof(path), RUN_DIR "/%s", entry->d_name);
-		r = page_settle(path, tb, it);
+		r = page_settle(path);
 		found += MAX(r, 0);
 		bad = MIN(bad, r);
 	}

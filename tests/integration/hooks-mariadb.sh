@@ -8,15 +8,12 @@
 . "$top/tests/lib/nspawn.sh"
 require_root
 require jq
-[[ -x $O/ambrod && -x $O/ambroctl ]] || skip "$O/ambrod and ambroctl are not built"
 
-truncate -s 400M "$scratch/disk" "$scratch/copy"
+truncate -s 400M "$scratch/copy"
 loop_make "$scratch/copy"
 copy=$loop
-loop_make "$scratch/disk"
-fs_make ext4 "$loop"
-mkdir "$scratch/srv"
-_machine_binds+=(--bind="$loop" --bind="$copy" --bind="$scratch/srv:/srv")
+_machine_binds+=(--bind="$copy")
+machine_disk 400
 machine_make
 [[ -x $machine/usr/sbin/mariadbd ]] || skip "MariaDB is not installed"
 install -m 755 "$machine/usr/share/ambro/hooks/mariadb.sh" "$machine/etc/ambro/hooks.d/50-mariadb"

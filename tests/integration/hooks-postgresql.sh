@@ -11,15 +11,12 @@ require jq
 bin=$(find /usr/lib/postgresql -path '*/bin/initdb' 2>/dev/null | sort -V | tail -n 1)
 [[ $bin ]] || skip "PostgreSQL is not installed"
 bin=${bin%/initdb}
-[[ -x $O/ambrod && -x $O/ambroctl ]] || skip "$O/ambrod and ambroctl are not built"
 
-truncate -s 300M "$scratch/disk" "$scratch/copy"
+truncate -s 300M "$scratch/copy"
 loop_make "$scratch/copy"
 copy=$loop
-loop_make "$scratch/disk"
-fs_make ext4 "$loop"
-mkdir "$scratch/srv"
-_machine_binds+=(--bind="$loop" --bind="$copy" --bind="$scratch/srv:/srv")
+_machine_binds+=(--bind="$copy")
+machine_disk 300
 machine_make
 install -m 755 "$machine/usr/share/ambro/hooks/postgresql.sh" "$machine/etc/ambro/hooks.d/50-postgresql"
 machine_boot

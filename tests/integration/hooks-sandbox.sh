@@ -8,14 +8,8 @@
 . "$top/tests/lib/nspawn.sh"
 require_root
 require jq python3 perl
-[[ -x $O/ambrod && -x $O/ambroctl ]] || skip "$O/ambrod and ambroctl are not built"
 
-truncate -s 100M "$scratch/disk"
-loop_make "$scratch/disk"
-fs_make ext4 "$loop"
-_machine_binds+=(--bind="$loop")
-mkdir "$scratch/srv"
-_machine_binds+=(--bind="$scratch/srv:/srv")
+machine_disk 100
 machine_make
 
 # hook NAME: an executable in hooks.d, from stdin. unit NAME: of the machine's.

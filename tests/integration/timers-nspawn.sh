@@ -9,17 +9,10 @@
 . "$top/tests/lib/nspawn.sh"
 require_root
 require busctl setpriv jq
-[[ -x $O/ambrod && -x $O/ambroctl ]] || skip "$O/ambrod and ambroctl are not built"
 
 # ---- the machine -----------------------------------------------------------------------------------
 
-truncate -s 200M "$scratch/disk"
-loop_make "$scratch/disk"
-fs_make ext4 "$loop"
-_machine_binds+=(--bind="$loop")
-# not on the overlay, of which nobody in there can tell whether it lies on the disk
-mkdir "$scratch/srv"
-_machine_binds+=(--bind="$scratch/srv:/srv")
+machine_disk 200
 machine_make
 
 # conf NAME: of a capture, from stdin.

@@ -11,9 +11,19 @@ _machine_name=ambro-$$
 _machine_binds=() # options of systemd-nspawn
 _machine_boots=0
 
+# machine_disk MIB: a disk with an ext4, $loop here and in there, and $scratch/srv as its /srv: not on the overlay, of which nobody
+# in there can tell whether it lies on the disk. Before machine_make.
+machine_disk() {
+	truncate -s "$1M" "$scratch/disk"
+	loop_make "$scratch/disk"
+	fs_make ext4 "$loop"
+	mkdir "$scratch/srv"
+	_machine_binds+=(--bind="$loop" --bind="$scratch/srv:/srv")
+}
 # machine_make: the root, and what is installed into it.
 machine_make() {
 	require_root
+	[[ -x $O/ambrod && -x $O/ambroctl ]] || skip "$O/ambrod and ambroctl are not built"
 	require systemd-nspawn nsenter systemd-sysusers
 	sanitizer_build "$O/ambrod" && skip "units leave sanitizers no room"
 	machine=$scratch/machine
