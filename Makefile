@@ -115,10 +115,10 @@ $(O)/%.o: %.c $(O)/.flags
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(all_cflags) -MMD -MP -c -o $@ $<
 
-# objects depend on the flags they were built with
+# objects depend on the flags they were built with; two that begin at once each have a file of their own
 $(O)/.flags: force
-	@mkdir -p $(@D); printf '%s\n' '$(CC) $(subst ','\'',$(all_cflags))' >$@.new; \
-	cmp -s $@.new $@ && rm -f $@.new || mv $@.new $@
+	@mkdir -p $(@D); new=$@.$$$$; printf '%s\n' '$(CC) $(subst ','\'',$(all_cflags))' >$$new; \
+	cmp -s $$new $@ && rm -f $$new || mv $$new $@
 .PHONY: force
 
 # ---- BPF: track.bpf.c -> .bpf.o -> skeleton under $(O)/gen ------------------
@@ -187,11 +187,12 @@ deps-vm: deps-test
 
 # ---- tests ------------------------------------------------------------------
 .PHONY: tests check check-unit check-asan check-tsan check-vm check-vm-full check-style check-layers quickstart bench bench-increments bench-repo bench-freeze bench-scale bench-origin soak fuzz fuzz-targets
+TIERS ?= style unit fuzz integration
 tests: all $(unit_bins) $(fuzz_bins) $(tool_bins)
 
-check: deps-test          ## install, build, run all tests (root)
+check: deps-test          ## install, build, run all tests (root), or TIERS="unit fuzz" of them
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) tests
-	$(Q)O=$(O) tests/run.sh style unit fuzz integration
+	$(Q)O=$(O) tests/run.sh $(TIERS)
 check-unit: tests         ## unit tests and fuzz corpora only (no root)
 	$(Q)O=$(O) tests/run.sh unit fuzz
 check-asan: deps-test     ## all but style under ASan, LSan and UBSan (root)

@@ -3,8 +3,8 @@
 #
 # run.sh TIER… - run the tests of these tiers: style, unit, fuzz, integration.
 #
-# O names the object directory (build/rel), TESTS=GLOB picks tests by name (@(a|b) works). One line
-# per test on the way; the last line is always "N passed, N failed, N skipped". Logs are in $O/logs.
+# O names the object directory (build/rel), TESTS=GLOB picks tests by name (@(a|b) works), TEST_SECONDS=N is what each
+# may take. One line per test on the way; the last line is always "N passed, N failed, N skipped". Logs are in $O/logs.
 
 set -uo pipefail
 shopt -s extglob
@@ -18,6 +18,7 @@ mkdir -p "$logs"
 # seconds that a test may take before it counts as hanging
 limit=300
 sanitizer_build "$O/ambrod" && limit=900
+limit=${TEST_SECONDS:-$limit}
 sanitizer_fix_addresses "$O/ambrod" tests/run.sh "$@"
 passed=0 failed=0 skipped=0
 

@@ -1,9 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# all.sh - every test of the light guest on every kernel. KERNELS="6.1 6.12", TESTS=GLOB (@(a|b) works),
-# JOBS=1 guests at once, DEBUG=1: with the kernel's memory checks. One line a test on the way; the last line
-# is always "N passed, N failed, N skipped". Logs are in build/vm/results.
+# all.sh - every test of the light guest on every kernel. KERNELS="6.1 6.12", TESTS=GLOB (@(a|b) works), or of one
+# kernel TESTS_6_1=GLOB, TESTS_6_12=GLOB; JOBS=1 guests at once, of whichever kernel; DEBUG=1: with the kernel's memory
+# checks. One line a test on the way; the last line is always "N passed, N failed, N skipped". Logs are in
+# build/vm/results.
 
 set -uo pipefail
 shopt -s extglob
@@ -15,9 +16,11 @@ mkdir -p "$results"
 tally=$(mktemp)
 trap 'rm -f "$tally"' EXIT
 
+# selected NAME KERNEL
 selected() {
+	local own=TESTS_${2//./_}
 	# shellcheck disable=SC2254 # it is a pattern
-	case $1 in ${TESTS:-*}) return 0 ;; esac
+	case $1 in ${!own:-${TESTS:-*}}) return 0 ;; esac
 	return 1
 }
 
@@ -51,10 +54,10 @@ for kernel in ${KERNELS:-6.1 6.12}; do
 	make -s kmod KDIR="build/vm/kernels/$kernel/build" KMOD_O="build/vm/kmod/$kernel" || exit 1
 done
 for kernel in ${KERNELS:-6.1 6.12}; do
-	selected bed && start bed "$kernel" "$here/test-bed.sh" "$kernel"
+	selected bed "$kernel" && start bed "$kernel" "$here/test-bed.sh" "$kernel"
 	for test in "$here"/light/*.sh; do
 		name=$(basename "$test" .sh)
-		selected "$name" || continue
+		selected "$name" "$kernel" || continue
 		grep -q '^# vm-by-hand:' "$test" && continue
 		start "$name" "$kernel" "$here/run" --kernel "$kernel" ${debug[@]+"${debug[@]}"} "$name"
 	done
