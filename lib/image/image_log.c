@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/array.h"
 #include "lib/image/codec.h"
 #include "lib/image/record.h"
 
@@ -53,15 +54,8 @@ uint64_t image_log_plain_len(const struct image_log *log, uint32_t region, uint6
 
 static int log_add(struct image_log *log, const struct image_log_event *event)
 {
-	if (log->n_events == log->events_allocated) {
-		size_t n = MAX(log->events_allocated * 2, (size_t)1024);
-		struct image_log_event *events = reallocarray(log->events, n, sizeof(*events));
-
-		if (!events)
-			return -ENOMEM;
-		log->events = events;
-		log->events_allocated = n;
-	}
+	if (ARRAY_ROOM(log->events, log->n_events, log->events_allocated, 1024) < 0)
+		return -ENOMEM;
 	log->events[log->n_events++] = *event;
 	return 0;
 }
@@ -86,15 +80,8 @@ int image_log_run(struct image_log *log, uint32_t region, uint64_t index, uint64
 
 int image_log_page(struct image_log *log, const struct ambro_location *page)
 {
-	if (log->n_pages == log->pages_allocated) {
-		size_t n = MAX(log->pages_allocated * 2, (size_t)16);
-		struct ambro_location *pages = reallocarray(log->pages, n, sizeof(*pages));
-
-		if (!pages)
-			return -ENOMEM;
-		log->pages = pages;
-		log->pages_allocated = n;
-	}
+	if (ARRAY_ROOM(log->pages, log->n_pages, log->pages_allocated, 16) < 0)
+		return -ENOMEM;
 	log->pages[log->n_pages++] = *page;
 	return 0;
 }

@@ -94,6 +94,18 @@ static int file_record(const struct file_source *f, enum ambro_record_type type,
 	return 0;
 }
 
+/* Does @body, of the record at @at, have the hash that the TRAILER says? */
+static int file_check_body(const char *what, const struct image_span *at, void *body,
+			   const uint8_t sha256[DIGEST_SIZE], struct err *e)
+{
+	uint8_t hash[DIGEST_SIZE];
+
+	digest_of(&(struct iovec){ body, at->length - sizeof(struct record_head) }, 1, hash);
+	if (memcmp(hash, sha256, sizeof(hash)) != 0)
+		return err_set(e, -EBADMSG, "the %s is not the one of the TRAILER", what);
+	return 0;
+}
+
 static int file_open_header(struct file_source *f, struct err *e)
 {
 	struct image_span at = { 0, record_frame_len(sizeof(f->header)) };
@@ -233,18 +245,14 @@ static int file_open_index(struct file_source *f, struct err *e)
 				       le64_get(f->trailer.index_frame_len) };
 	const struct image_span within = { f->head_end, at.offset - f->head_end };
 	_cleanup_free_ void *body = NULL;
-	uint8_t hash[DIGEST_SIZE];
-	size_t len;
 	int n;
 
 	n = file_record(f, AMBRO_RECORD_INDEX, "INDEX", &at, &body, e);
+	if (n >= 0)
+		n = file_check_body("INDEX", &at, body, f->trailer.index_sha256, e);
 	if (n < 0)
 		return n;
-	len = at.length - sizeof(struct record_head);
-	digest_of(&(struct iovec){ body, len }, 1, hash);
-	if (memcmp(hash, f->trailer.index_sha256, sizeof(hash)) != 0)
-		return err_set(e, -EBADMSG, "the INDEX is not the one of the TRAILER");
-	return image_index_new(TAKE_PTR(body), len, &within,
+	return image_index_new(TAKE_PTR(body), at.length - sizeof(struct record_head), &within,
 			       UINT64_C(1) << le32_get(f->header.chunk_shift), &f->index, e);
 }
 
@@ -268,18 +276,14 @@ static int file_open_manifest(const struct file_source *f, struct manifest **ret
 	const struct ambro_header *h = &f->header;
 	_cleanup_(manifest_freep) struct manifest *m = NULL;
 	_cleanup_free_ void *body = NULL;
-	uint8_t hash[DIGEST_SIZE];
-	size_t len;
 	int n;
 
 	n = file_record(f, AMBRO_RECORD_MANIFEST, "MANIFEST", &at, &body, e);
+	if (n >= 0)
+		n = file_check_body("MANIFEST", &at, body, f->trailer.manifest_sha256, e);
 	if (n < 0)
 		return n;
-	len = at.length - sizeof(struct record_head);
-	digest_of(&(struct iovec){ body, len }, 1, hash);
-	if (memcmp(hash, f->trailer.manifest_sha256, sizeof(hash)) != 0)
-		return err_set(e, -EBADMSG, "the MANIFEST is not the one of the TRAILER");
-	n = manifest_from_json(body, len, &m, e);
+	n = manifest_from_json(body, at.length - sizeof(struct record_head), &m, e);
 	if (n < 0)
 		return n;
 	if (memcmp(m->image_id, h->image_id, sizeof(h->image_id)) != 0 ||

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/array.h"
 #include "lib/image/codec.h"
 
 /*
@@ -60,21 +61,6 @@ static uint32_t states_count_data(const uint8_t *states, uint32_t count)
 	return n;
 }
 
-static int leaf_reserve(struct leaf *l)
-{
-	struct chunk_id *ids;
-	uint32_t n = l->allocated ? l->allocated * 2 : 4;
-
-	if (l->n_ids < l->allocated)
-		return 0;
-	ids = reallocarray(l->ids, n, sizeof(*ids));
-	if (!ids)
-		return -ENOMEM;
-	l->ids = ids;
-	l->allocated = n;
-	return 0;
-}
-
 static int leaf_set(struct leaf *l, uint32_t i, enum chunk_state state, const struct chunk_id *id)
 {
 	bool was_data = l->states[i] == CHUNK_DATA;
@@ -87,7 +73,7 @@ static int leaf_set(struct leaf *l, uint32_t i, enum chunk_state state, const st
 	}
 	rank = states_count_data(l->states, i);
 	if (!was_data) {
-		r = leaf_reserve(l);
+		r = ARRAY_ROOM(l->ids, l->n_ids, l->allocated, 4);
 		if (r < 0)
 			return r;
 		memmove(l->ids + rank + 1, l->ids + rank, (l->n_ids - rank) * sizeof(*l->ids));
@@ -294,15 +280,8 @@ static void level_done(struct level *l)
 static int level_add(struct level *l, enum chunk_state state, const struct chunk_id *id)
 {
 	if (state == CHUNK_DATA) {
-		if (l->n_ids == l->allocated) {
-			uint64_t n = MAX(l->allocated * 2, UINT64_C(64));
-			struct chunk_id *ids = reallocarray(l->ids, n, sizeof(*ids));
-
-			if (!ids)
-				return -ENOMEM;
-			l->ids = ids;
-			l->allocated = n;
-		}
+		if (ARRAY_ROOM(l->ids, l->n_ids, l->allocated, 64) < 0)
+			return -ENOMEM;
 		l->ids[l->n_ids++] = *id;
 	}
 	l->states[l->count++] = (uint8_t)state;

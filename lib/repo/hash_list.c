@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/array.h"
 #include "lib/base/hex.h"
 
 struct hash_scan {
@@ -23,15 +24,8 @@ static int hash_list_add(void *ctx, const char *name, uint64_t size)
 	if (strncmp(name, s->prefix, strlen(s->prefix)) != 0 ||
 	    hex_decode(name + strlen(s->prefix), hash, sizeof(hash)) < 0)
 		return 0;
-	if (l->count == l->allocated) {
-		size_t n = l->allocated ? l->allocated * 2 : 64;
-		void *more = reallocarray(l->items, n, sizeof(*l->items));
-
-		if (!more)
-			return -ENOMEM;
-		l->items = more;
-		l->allocated = n;
-	}
+	if (ARRAY_ROOM(l->items, l->count, l->allocated, 64) < 0)
+		return -ENOMEM;
 	memcpy(l->items[l->count++], hash, sizeof(hash));
 	return 0;
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/array.h"
 #include "lib/image/codec.h"
 
 /* Chunks are kept in blocks of so many: nothing is ever moved, and it can be given back as it is used up. */
@@ -163,15 +164,8 @@ int stream_log_run(struct stream_log *l, uint32_t region, uint64_t index, uint64
 
 	if (r < 0)
 		return r;
-	if (l->n_runs == l->runs_allocated) {
-		size_t n = MAX(l->runs_allocated * 2, (size_t)256);
-		struct log_run *runs = reallocarray(l->runs, n, sizeof(*runs));
-
-		if (!runs)
-			return -ENOMEM;
-		l->runs = runs;
-		l->runs_allocated = n;
-	}
+	if (ARRAY_ROOM(l->runs, l->n_runs, l->runs_allocated, 256) < 0)
+		return -ENOMEM;
 	l->runs[l->n_runs++] =
 		(struct log_run){ place_of(region, index), count, l->n_chunks, state };
 	return 0;

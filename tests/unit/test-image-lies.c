@@ -591,6 +591,22 @@ static void a_seek_table_that_lies_is_named_by_verify(void **state)
 	}
 }
 
+/* An image that is right but for @run, which only verify looks at. */
+static void assert_run_is_named(struct ambro_run run, const char *says)
+{
+	_cleanup_forge_ struct forge f = small_forge();
+	_cleanup_(image_reader_freep) struct image_reader *r = NULL;
+	_cleanup_close_ int fd = -EBADF;
+	struct verify_result v;
+	struct err e = { 0 };
+
+	forge_record(&f, AMBRO_RECORD_RUN, &run, sizeof(run));
+	forge_end(&f, NULL);
+	fd = image_memfd(f.image.data, f.image.len);
+	assert_int_equal(image_reader_open(fd, &r, &e), 0);
+	assert_says(&e, image_verify(r, 1, NULL, NULL, NULL, &v, &e), says);
+}
+
 static void a_run_that_lies_is_named_by_verify(void **state)
 {
 	static const uint64_t lies[][2] = {
@@ -600,19 +616,9 @@ static void a_run_that_lies_is_named_by_verify(void **state)
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(lies); i++) {
-		_cleanup_forge_ struct forge f = small_forge();
-		_cleanup_(image_reader_freep) struct image_reader *r = NULL;
-		_cleanup_close_ int fd = -EBADF;
-		struct ambro_run run = { .plain_len = le64(lies[i][0]),
-					 .frames_len = le64(lies[i][1]) };
-		struct verify_result v;
-		struct err e = { 0 };
-
-		forge_record(&f, AMBRO_RECORD_RUN, &run, sizeof(run));
-		forge_end(&f, NULL);
-		fd = image_memfd(f.image.data, f.image.len);
-		assert_int_equal(image_reader_open(fd, &r, &e), 0);
-		assert_says(&e, image_verify(r, 1, NULL, NULL, NULL, &v, &e), "frame");
+		assert_run_is_named((struct ambro_run){ .plain_len = le64(lies[i][0]),
+							.frames_len = le64(lies[i][1]) },
+				    "frame");
 	}
 }
 
@@ -621,18 +627,8 @@ static void a_run_of_another_state_is_named_by_verify(void **state)
 	static const uint8_t states[] = { CHUNK_DATA, CHUNK_SAME, 5, UINT8_MAX };
 
 	for (size_t i = 0; i < ARRAY_SIZE(states); i++) {
-		_cleanup_forge_ struct forge f = small_forge();
-		_cleanup_(image_reader_freep) struct image_reader *r = NULL;
-		_cleanup_close_ int fd = -EBADF;
-		struct ambro_run run = { .state = states[i], .count = le64(1) };
-		struct verify_result v;
-		struct err e = { 0 };
-
-		forge_record(&f, AMBRO_RECORD_RUN, &run, sizeof(run));
-		forge_end(&f, NULL);
-		fd = image_memfd(f.image.data, f.image.len);
-		assert_int_equal(image_reader_open(fd, &r, &e), 0);
-		assert_says(&e, image_verify(r, 1, NULL, NULL, NULL, &v, &e), "has a state");
+		assert_run_is_named((struct ambro_run){ .state = states[i], .count = le64(1) },
+				    "has a state");
 	}
 }
 
