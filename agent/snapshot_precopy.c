@@ -43,8 +43,8 @@
 #define SHORT_NS 20000000u
 /* Passes that did not get smaller by a quarter before we stop hoping. */
 #define STALLED_MAX 3u
-/* Chunks that a last pass may have, even if next to nothing was written before it. */
-#define LAST_CHUNKS UINT64_C(64)
+/* Chunks that a last pass may have, even if next to nothing was written before it: about what is present anyway. */
+#define LAST_CHUNKS UINT64_C(32)
 /* Extents that can be noted while frozen, at least: without allocating, and more than twice those known before. */
 #define DIRTY_RESERVE 65536u
 

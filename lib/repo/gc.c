@@ -9,8 +9,8 @@
  *  W  walk: for every image without a ripe tombstone, choose one place for each page and chunk it needs, in an unmarked pack
  *     where there is one; something missing ends the run
  *  1  delete images with ripe tombstones (if the tombstone is still there), then the tombstones
- *  2  copy what was chosen in ripe marked packs, in packs that are mostly dead, and in small ones when there are many, to new
- *     packs; their index files
+ *  2  copy what was chosen in ripe marked packs, in packs that are mostly dead, in small ones when there are many, and in those
+ *     in which what the newest images need lies apart, to new packs; their index files
  *  3  mark packs: dead, or repacked; note strays (packs that no index file names: of a killed writer, or of one that works)
  *  4  of packs whose mark was ripe at L and in which nothing was chosen, or all of it was copied in 2:
  *     4a delete "gone" notes of those that an index file names (again)
@@ -48,7 +48,8 @@
  * I4: all changes are puts of names that do not depend on the run, or deletions; and 1 … 5 look only at what was loaded. What
  * a killed run leaves of 0 hinders no prune, on whatever machine.
  *
- * To join small packs (2, 3) is to repack them: I1 does not ask why a pack was copied and marked. gc_plan.c says when.
+ * To join small packs (2, 3) is to repack them, and so is to gather: I1 does not ask why a pack was copied and marked. gc_plan.c
+ * and gc_gather.c say when, and why that comes to an end.
  *
  * Clocks. Above, "ripe" says that in truth G has passed since the note was put, whoever put it. A note is as old as the
  * difference of two clocks says, so this is true when the one that reads is ahead of the one that put by no more than
@@ -217,6 +218,7 @@ static void gc_keep_uncopied(struct gc *g)
 			continue;
 		if (fate_is_copy((enum fate)g->fates[i])) {
 			g->result->packs_joined -= g->fates[i] == FATE_JOIN;
+			g->result->packs_gathered -= g->fates[i] == FATE_GATHER;
 			g->result->packs_marked--;
 			g->result->packs_repacked--;
 			g->result->bytes_marked -= p->size;
@@ -242,6 +244,7 @@ static int gc_mark_packs(struct gc *g, struct err *e)
 			break;
 		case FATE_REPACK:
 		case FATE_JOIN:
+		case FATE_GATHER:
 			r = gc_put(g, GC_MARK, GC_REASON_REPACKED, p->hash, e);
 			break;
 		case FATE_STRAY:

@@ -31,6 +31,8 @@
  */
 int gc_forget(struct repo *r, const uint8_t (*hashes)[REPO_NAME_HASH], size_t n, uint64_t now_ns,
 	      struct err *e);
+/* 1: there is a tombstone for it; 0: none; -ENOENT with words: there is no such image. */
+int gc_is_forgotten(struct repo *r, const uint8_t hash[REPO_NAME_HASH], struct err *e);
 /*
  * Take it back. -ENOENT: the image was deleted already. 0 also when it was not forgotten. -EBUSY: it was forgotten longer ago
  * than the grace period, so that a prune may be about to delete it, and the caller is not @sure that none runs.
@@ -39,8 +41,7 @@ int gc_unforget(struct repo *r, const uint8_t hash[REPO_NAME_HASH], bool sure, s
 
 #define GC_REPACK_DEAD_PERCENT_DEFAULT 25
 #define GC_REPACK_BYTES_DEFAULT	       (UINT64_C(64) << 30)
-/* Packs smaller than that are joined, when there are so many of them, or when all of them are so large. */
-#define GC_SMALL_PACK	      (UINT64_C(8) << 20)
+/* Packs smaller than GC_SMALL_PACK (gc_view.h) are joined, when there are so many of them, or when all of them are so large. */
 #define GC_SMALL_MANY_DEFAULT 16
 #define GC_SMALL_BYTES	      (UINT64_C(64) << 20)
 
@@ -54,10 +55,11 @@ struct gc_settings {
 	bool dry_run; /* only find out */
 	unsigned int
 		repack_dead_percent; /* packs with more dead bytes than that are copied; 100: none is,
-					nor are small ones joined */
+					nor are small ones joined, nor others gathered */
 	unsigned int small_many;     /* so many small packs are joined; 0: GC_SMALL_MANY_DEFAULT */
-	uint64_t max_repack_bytes;   /* about so many are copied; 0: as many as there are */
-	uint64_t now_ns;	     /* the time, of no boot; 0: the machine's clocks */
+	uint64_t small_pack; /* packs from that on are gathered, and smaller ones joined; 0: GC_SMALL_PACK */
+	uint64_t max_repack_bytes;    /* about so many are copied; 0: as many as there are */
+	uint64_t now_ns;	      /* the time, of no boot; 0: the machine's clocks */
 	const struct gc_clock *clock; /* the same with a boot, for tests; NULL: as now_ns says */
 	bool trust_clock;	      /* whatever the store's says: see gc.c */
 	struct cancel *cancel;	      /* may be NULL */
@@ -72,8 +74,9 @@ struct gc_result {
 	uint64_t packs, bytes;	 /* that were there when it began */
 	uint64_t packs_marked, bytes_marked;
 	uint64_t packs_repacked,
-		bytes_copied;  /* marked because they were copied; bytes of new packs */
-	uint64_t packs_joined; /* of them those that were only small */
+		bytes_copied;	 /* marked because they were copied; bytes of new packs */
+	uint64_t packs_joined;	 /* of them those that were only small */
+	uint64_t packs_gathered; /* and those in which the newest images' needs lay apart */
 	uint64_t packs_deleted, bytes_deleted;
 	uint64_t packs_waiting, bytes_waiting; /* marked (also now), not yet to be deleted */
 	uint64_t damaged;		       /* entries found damaged while packs were copied */

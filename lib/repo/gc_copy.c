@@ -7,14 +7,12 @@
 #include <string.h>
 
 #include "lib/repo/entry_check.h"
-#include "lib/repo/gc_newest.h"
 #include "lib/repo/pack.h"
 
 /* New packs for each index file: what a kill loses is at most so many of them. */
 #define COPY_PACKS_PER_INDEX 32u
 
 struct copy_item {
-	uint64_t first_use;
 	uint32_t pack; /* of the view */
 	bool newest;   /* the newest image of some disk needs it */
 	struct repo_place place;
@@ -62,8 +60,8 @@ static int copy_collect(void *ctx, uint64_t ordinal, uint32_t pack, const struct
 		c->allocated = n;
 	}
 	c->items[c->n++] = (struct copy_item){
-		.first_use = c->view->packs[at].first_use,
 		.pack = at,
+		.newest = gc_view_is_newest(c->view, ordinal),
 		.place = { .pack = pack,
 			   .kind = le32_get(entry->plain_len) & REPO_ENTRY_PAGE ? REPO_KIND_PAGE
 										: REPO_KIND_CHUNK,
@@ -73,52 +71,33 @@ static int copy_collect(void *ctx, uint64_t ordinal, uint32_t pack, const struct
 	return 0;
 }
 
-static int copy_compare_names(const void *a, const void *b)
+/* Disk by disk, so that what several machines store does not lie between what one of them needs; then by age. */
+static int copy_compare_packs(const struct gc_view *v, uint32_t a, uint32_t b)
 {
-	const struct copy_item *x = a, *y = b;
+	const struct gc_pack *x = &v->packs[a], *y = &v->packs[b];
 
-	return memcmp(&x->place.entry.name, &y->place.entry.name, sizeof(x->place.entry.name));
+	if (x->disk != y->disk)
+		return x->disk < y->disk ? -1 : 1;
+	if (x->first_use != y->first_use)
+		return x->first_use < y->first_use ? -1 : 1;
+	return (a > b) - (a < b);
 }
 
-static void copy_is_newest(void *ctx, const struct chunk_id *name)
-{
-	struct copy *c = ctx;
-	const struct copy_item key = { .place.entry.name = *name };
-	struct copy_item *it = bsearch(&key, c->items, c->n, sizeof(*c->items), copy_compare_names);
-
-	if (it)
-		it->newest = true;
-}
-
-static int copy_compare(const void *a, const void *b)
+static int copy_compare(const void *a, const void *b, void *view)
 {
 	const struct copy_item *x = a, *y = b;
 	const uint32_t p = le32_get(x->place.entry.offset), q = le32_get(y->place.entry.offset);
+	int r;
 
 	/* pages by themselves: a restore reads them first, and far more often than chunks */
 	if (x->place.kind != y->place.kind)
 		return x->place.kind == REPO_KIND_PAGE ? -1 : 1;
 	if (x->newest != y->newest)
 		return x->newest ? -1 : 1;
-	if (x->first_use != y->first_use)
-		return x->first_use < y->first_use ? -1 : 1;
-	if (x->pack != y->pack)
-		return x->pack < y->pack ? -1 : 1;
+	r = copy_compare_packs(view, x->pack, y->pack);
+	if (r)
+		return r;
 	return p < q ? -1 : p > q;
-}
-
-static int copy_sort(struct copy *c, struct cancel *cancel, struct err *e)
-{
-	int r;
-
-	if (!c->n)
-		return 0;
-	/* each name was chosen in one place */
-	qsort(c->items, c->n, sizeof(*c->items), copy_compare_names);
-	r = gc_newest_walk(c->view, cancel, copy_is_newest, c, e);
-	if (r >= 0)
-		qsort(c->items, c->n, sizeof(*c->items), copy_compare);
-	return r;
 }
 
 /* ---- one entry ----------------------------------------------------------------------------------- */
@@ -179,7 +158,7 @@ static int copy_end_pack(struct copy *c, struct err *e)
 		return 0;
 	r = pack_seal(c->out, hash, e);
 	if (r >= 0)
-		r = pack_put(c->out, repo->store, e);
+		r = pack_put(c->out, e);
 	if (r >= 0 && !c->builder)
 		r = repo_index_builder_new(repo->format.id, repo->crypt, &c->builder, e);
 	if (r >= 0) {
@@ -202,7 +181,7 @@ static int copy_add(struct copy *c, const struct repo_place *p, struct err *e)
 	int r = 0;
 
 	if (!c->out)
-		r = pack_new(repo->format.id, repo->crypt, &c->out, e);
+		r = pack_new(repo->store, repo->format.id, repo->crypt, &c->out, e);
 	if (r >= 0) {
 		r = pack_add(c->out, p->kind, entry_checked_id(c->checker),
 			     le32_get(p->entry.plain_len) & ~REPO_ENTRY_PAGE, frame,
@@ -235,6 +214,20 @@ static int copy_item(struct copy *c, const struct copy_item *item, struct err *e
 	return copy_add(c, &item->place, e);
 }
 
+/*
+ * Does a pack end before item @i? What the newest images need has packs of its own, unless they would be small: whoever
+ * gathers it again then has not to copy the rest along.
+ */
+static int copy_turn(struct copy *c, size_t i, struct err *e)
+{
+	const struct copy_item *it = &c->items[i], *last = i ? it - 1 : it;
+
+	if (it->place.kind == last->place.kind &&
+	    (it->newest == last->newest || !c->out || pack_bytes(c->out) < GC_SMALL_PACK))
+		return 0;
+	return copy_end_pack(c, e);
+}
+
 /* NOLINTNEXTLINE(readability-function-size,readability-non-const-parameter): facts; copy_damaged() writes to it */
 int gc_copy(struct gc_view *v, bool *from, struct cancel *c, gc_progress_fn progress, void *ctx,
 	    struct gc_copy_result *ret, struct err *e)
@@ -248,16 +241,13 @@ int gc_copy(struct gc_view *v, bool *from, struct cancel *c, gc_progress_fn prog
 	r = repo_index_each(v->repo->index, copy_collect, &copy, e);
 	if (r < 0)
 		return r == -ENOMEM ? err_oom(e) : r;
-	r = copy_sort(&copy, c, e);
-	if (r < 0)
-		return r;
+	if (copy.n)
+		qsort_r(copy.items, copy.n, sizeof(*copy.items), copy_compare, v);
 	p.total = copy.n;
 	for (size_t i = 0; i < copy.n; i++) {
 		if (cancel_raised(c))
 			return err_set(e, -ECANCELED, "interrupted");
-		r = 0;
-		if (i && copy.items[i].place.kind != copy.items[i - 1].place.kind)
-			r = copy_end_pack(&copy, e);
+		r = copy_turn(&copy, i, e);
 		if (r >= 0)
 			r = copy_item(&copy, &copy.items[i], e);
 		if (r < 0)

@@ -22,9 +22,9 @@ struct gc_copy_result {
 
 /*
  * Copy the live entries of those packs of @v for which @from (by place in v->packs) is true: pages into packs of their own, then
- * chunks; of each what the newest image of a disk needs (gc_newest.h), then the rest; packs that older images use come first, each
- * in its order of offsets. When 0 is returned all is in the store and in index files, but for the packs in which something is
- * damaged: their @from is made false. Memory: 88 bytes for each entry, two packs, an image for each disk.
+ * chunks; of each what the newest image of a disk needs (gc_order.h), then the rest, in packs of their own unless small ones; disk by disk, packs that older images use
+ * first, each in its order of offsets. When 0 is returned all is in the store and in index files, but for the packs in which
+ * something is damaged: their @from is made false. Memory: 72 bytes for each entry, two packs.
  */
 int gc_copy(struct gc_view *v, bool *from, struct cancel *c, gc_progress_fn progress, void *ctx,
 	    struct gc_copy_result *ret, struct err *e);

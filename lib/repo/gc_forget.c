@@ -20,6 +20,18 @@ static int gc_image_exists(struct repo *r, const uint8_t hash[REPO_NAME_HASH], s
 	return n == -ENOENT ? err_set(e, n, "there is no image %.16s", hex) : n;
 }
 
+int gc_is_forgotten(struct repo *r, const uint8_t hash[REPO_NAME_HASH], struct err *e)
+{
+	char name[GC_OBJECT_NAME_SIZE];
+	uint64_t size;
+	int n = gc_image_exists(r, hash, e);
+
+	if (n < 0)
+		return n;
+	n = store_size(r->store, gc_object_name(GC_FORGET, hash, name), &size, e);
+	return n == -ENOENT ? 0 : n < 0 ? n : 1;
+}
+
 int gc_forget(struct repo *r, const uint8_t (*hashes)[REPO_NAME_HASH], size_t n, uint64_t now_ns,
 	      struct err *e)
 {

@@ -100,12 +100,19 @@ static int small_compare(const void *a, const void *b)
 	return memcmp(x->hash, y->hash, sizeof(x->hash));
 }
 
+uint64_t gc_small_pack(const struct gc *g)
+{
+	return g->settings->small_pack ? g->settings->small_pack : GC_SMALL_PACK;
+}
+
 static void gc_find_small(const struct gc *g, struct small_packs *l)
 {
+	const uint64_t small = gc_small_pack(g);
+
 	for (size_t i = 0; i < g->view.n_packs; i++) {
 		const struct gc_pack *p = &g->view.packs[i];
 
-		if (g->fates[i] != FATE_KEEP || !p->stored || !p->live || p->size >= GC_SMALL_PACK)
+		if (g->fates[i] != FATE_KEEP || !p->stored || !p->live || p->size >= small)
 			continue;
 		l->items[l->n++] = p;
 		l->bytes += p->size;
@@ -162,6 +169,7 @@ static void gc_plan_count(struct gc *g, size_t i)
 		res->bytes_marked += p->size;
 		res->packs_repacked += fate_is_copy(fate);
 		res->packs_joined += fate == FATE_JOIN;
+		res->packs_gathered += fate == FATE_GATHER;
 	}
 	if ((fate == FATE_SWEEP && p->stored) || fate == FATE_STRAY_SWEEP) {
 		res->packs_deleted++;
@@ -218,7 +226,9 @@ int gc_plan(struct gc *g, struct err *e)
 		return err_oom(e);
 	for (size_t i = 0; i < v->n_packs; i++)
 		gc_plan_one(g, i, &repack_left, clean);
-	r = gc_plan_join(g, repack_left, e);
+	r = gc_gather(g, &repack_left, e);
+	if (r >= 0)
+		r = gc_plan_join(g, repack_left, e);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < v->n_packs; i++)

@@ -54,36 +54,50 @@ static int pack_compare(const void *a, const void *b)
 		      REPO_NAME_HASH);
 }
 
-static struct gc_pack *view_pack(const struct gc_view *v, const uint8_t hash[REPO_NAME_HASH])
+static struct gc_pack *pack_find(struct gc_pack *packs, size_t n,
+				 const uint8_t hash[REPO_NAME_HASH])
 {
 	struct gc_pack key;
 
 	memcpy(key.hash, hash, sizeof(key.hash));
-	return v->n_packs ? bsearch(&key, v->packs, v->n_packs, sizeof(key), pack_compare) : NULL;
+	return n ? bsearch(&key, packs, n, sizeof(key), pack_compare) : NULL;
 }
 
-/* Sort, and make one of those that are the same: a pack may be in the store, in several index files, and marked. */
-static void view_unite_packs(struct gc_view *v, struct pack_list *l)
+/* @p speaks of the same pack. */
+static void pack_unite(struct gc_pack *into, const struct gc_pack *p)
+{
+	into->stored |= p->stored;
+	into->indexed |= p->indexed;
+	into->size = MAX(into->size, p->size);
+	into->entries = MAX(into->entries, p->entries);
+}
+
+/* Sort, and make one of those that are the same. */
+static void pack_list_unite(struct pack_list *l)
 {
 	size_t n = 0;
 
 	if (l->count)
 		qsort(l->items, l->count, sizeof(*l->items), pack_compare);
 	for (size_t i = 0; i < l->count; i++) {
-		const struct gc_pack *p = &l->items[i];
-		struct gc_pack *last = n ? &l->items[n - 1] : NULL;
-
-		if (!last || pack_compare(last, p) != 0) {
-			l->items[n++] = *p;
-			continue;
+		if (n && pack_compare(&l->items[n - 1], &l->items[i]) == 0) {
+			pack_unite(&l->items[n - 1], &l->items[i]);
+		} else {
+			l->items[n++] = l->items[i];
 		}
-		last->stored |= p->stored;
-		last->indexed |= p->indexed;
-		last->size = MAX(last->size, p->size);
-		last->entries = MAX(last->entries, p->entries);
 	}
-	v->packs = TAKE_PTR(l->items);
-	v->n_packs = n;
+	l->count = n;
+}
+
+/* Where the first @sorted know the pack it is not added: nearly all packs are in the store and in the index. */
+static int pack_list_join(struct pack_list *l, size_t sorted, const struct gc_pack *p)
+{
+	struct gc_pack *known = pack_find(l->items, sorted, p->hash);
+
+	if (!known)
+		return pack_list_add(l, p);
+	pack_unite(known, p);
+	return 0;
 }
 
 /* A pack of another size than the index says has not what the index says: it is as good as gone. */
@@ -102,15 +116,18 @@ static void view_check_sizes(struct gc_view *v)
 static int view_join_packs(struct gc_view *v, struct pack_list *l, struct err *e)
 {
 	const size_t n = repo_index_packs(v->repo->index);
+	size_t sorted;
 	int r = 0;
 
+	pack_list_unite(l);
+	sorted = l->count;
 	for (size_t i = 0; i < n && r >= 0; i++) {
 		const struct repo_index_pack_info *info =
 			repo_index_pack(v->repo->index, (uint32_t)i);
 		struct gc_pack p = { .indexed = true, .entries = info->entries };
 
 		memcpy(p.hash, info->hash, sizeof(p.hash));
-		r = pack_list_add(l, &p);
+		r = pack_list_join(l, sorted, &p);
 	}
 	for (size_t i = 0; i < v->notes.count && r >= 0; i++) {
 		struct gc_pack p = { 0 };
@@ -118,17 +135,19 @@ static int view_join_packs(struct gc_view *v, struct pack_list *l, struct err *e
 		memcpy(p.hash, v->notes.items[i].hash, sizeof(p.hash));
 		/* the others do not speak of packs */
 		if (gc_object_is_of_pack(v->notes.items[i].kind))
-			r = pack_list_add(l, &p);
+			r = pack_list_join(l, sorted, &p);
 	}
 	v->of_index = calloc(n + 1, sizeof(*v->of_index));
 	if (r < 0 || !v->of_index)
 		return err_oom(e);
-	view_unite_packs(v, l);
+	pack_list_unite(l);
+	v->n_packs = l->count;
+	v->packs = TAKE_PTR(l->items);
 	for (size_t i = 0; i < n; i++) {
 		const struct repo_index_pack_info *info =
 			repo_index_pack(v->repo->index, (uint32_t)i);
 
-		v->of_index[i] = (uint32_t)(view_pack(v, info->hash) - v->packs);
+		v->of_index[i] = (uint32_t)(pack_find(v->packs, v->n_packs, info->hash) - v->packs);
 	}
 	for (size_t i = 0; i < v->n_packs; i++) {
 		struct gc_pack *p = &v->packs[i];
@@ -137,6 +156,7 @@ static int view_join_packs(struct gc_view *v, struct pack_list *l, struct err *e
 		p->stray = gc_objects_find(&v->notes, GC_STRAY, p->hash);
 		p->gone = gc_objects_find(&v->notes, GC_GONE, p->hash);
 		p->first_use = UINT64_MAX;
+		p->disk = UINT32_MAX;
 	}
 	view_check_sizes(v);
 	return 0;
@@ -198,7 +218,8 @@ static int view_load_all(struct gc_view *v, struct err *e)
 	if (n < 0)
 		return n;
 	v->live = calloc(repo_index_entries(r->index) / 64 + 1, sizeof(*v->live));
-	return v->live ? 0 : err_oom(e);
+	v->newest = calloc(repo_index_entries(r->index) / 64 + 1, sizeof(*v->newest));
+	return v->live && v->newest ? 0 : err_oom(e);
 }
 
 int gc_view_load(struct repo *r, const struct gc_clock *clock, uint64_t grace_ns,
@@ -229,6 +250,7 @@ void gc_view_done(struct gc_view *v)
 	free(v->packs);
 	free(v->of_index);
 	free(v->live);
+	free(v->newest);
 	*v = (struct gc_view){ 0 };
 }
 
@@ -258,4 +280,9 @@ bool gc_view_image_dead(const struct gc_view *v, const uint8_t hash[REPO_NAME_HA
 bool gc_view_is_live(const struct gc_view *v, uint64_t ordinal)
 {
 	return v->live[ordinal / 64] >> (ordinal % 64) & 1;
+}
+
+bool gc_view_is_newest(const struct gc_view *v, uint64_t ordinal)
+{
+	return v->newest[ordinal / 64] >> (ordinal % 64) & 1;
 }

@@ -5,8 +5,8 @@
  * Everything is loaded in one order, upon which the argument in gc.c stands: notes of gc, images, index, packs. An image that
  * is committed later is not seen, and need not be.
  *
- * Memory: a bit for each entry of the index, 96 bytes for each pack, up to 144 MiB for names that are looked up together. One
- * thread at a time.
+ * Memory: two bits for each entry of the index, 128 bytes for each pack, up to 144 MiB for names that are looked up together,
+ * and images (gc_order.h). One thread at a time.
  */
 #pragma once
 
@@ -18,9 +18,13 @@
 #include "lib/base/err.h"
 #include "lib/repo/gc_clock.h"
 #include "lib/repo/gc_object.h"
+#include "lib/repo/gc_reach.h"
 #include "lib/repo/hash_list.h"
 #include "lib/repo/repo.h"
 #include "lib/repo/repo_image.h"
+
+/* Bytes: smaller packs are small, and few of them are left apart. */
+#define GC_SMALL_PACK (UINT64_C(8) << 20)
 
 /* A pack that is in the store, in the index, or marked. */
 struct gc_pack {
@@ -32,7 +36,10 @@ struct gc_pack {
 	/* entries that images need and that were chosen in this pack: each name is chosen in one place */
 	uint32_t live;
 	uint64_t live_bytes;
-	uint64_t first_use; /* the time of the oldest image by which something in it was chosen */
+	/* the time of the oldest image by which something in it was chosen; the newest ones choose first */
+	uint64_t first_use;
+	struct gc_reach newest; /* what the newest images of all disks need in it (gc_order.h) */
+	uint32_t disk; /* the first of these disks; else that of an image by which something was chosen */
 };
 
 struct gc_view {
@@ -47,6 +54,7 @@ struct gc_view {
 	size_t n_packs;
 	uint32_t *of_index; /* number in the index: which of packs */
 	uint64_t *live;	    /* bits by ordinal: chosen entries */
+	uint64_t *newest;   /* likewise: of them, those that the newest image of some disk needs */
 	uint64_t chosen;    /* how many */
 	uint64_t walked;    /* images */
 	size_t batch;	    /* names that are looked up together; 0: as many as is best */
@@ -79,3 +87,5 @@ bool gc_view_image_dead(const struct gc_view *v, const uint8_t hash[REPO_NAME_HA
 int gc_view_walk(struct gc_view *v, struct cancel *c, gc_progress_fn progress, void *ctx,
 		 struct err *e);
 bool gc_view_is_live(const struct gc_view *v, uint64_t ordinal);
+/* Does the newest image of some disk need it, and was it chosen? */
+bool gc_view_is_newest(const struct gc_view *v, uint64_t ordinal);

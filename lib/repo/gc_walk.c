@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "lib/base/hex.h"
+#include "lib/image/record.h"
+#include "lib/repo/gc_order.h"
 #include "lib/repo/gc_view.h"
 #include "lib/repo/repo_index_scan.h"
 #include "lib/repo/repo_walk.h"
@@ -19,14 +21,14 @@
 
 struct walk_name {
 	struct chunk_id name;
-	uint32_t image; /* number, of the one that needs it */
+	uint32_t image; /* place in the order, of the one that needs it */
 };
 
 struct walk {
 	struct gc_view *view;
 	struct cancel *cancel;
-	uint32_t image;	 /* the one that is walked: its number in view->images */
-	uint64_t *times; /* of all of them, by number */
+	struct gc_order order;
+	uint32_t image; /* the one that is walked: its place in the order */
 	struct repo_index_scan *scan;
 	struct walk_name *batch;
 	size_t n, room;
@@ -35,7 +37,7 @@ struct walk {
 static void walk_done(struct walk *w)
 {
 	repo_index_scan_free(w->scan);
-	free(w->times);
+	gc_order_done(&w->order);
 	free(w->batch);
 }
 
@@ -79,9 +81,24 @@ static int walk_choose(const struct walk *w, const struct chunk_id *name, enum r
 	return r == -ENOENT && found ? 0 : r;
 }
 
-/* The image numbered @image needs it. Returns false when it was chosen already. */
+/* The newest images come first, so what they choose is all that they need. */
+static void walk_mark_newest(const struct walk *w, const struct repo_place *p, struct gc_pack *pack)
+{
+	const bool chunk = p->kind == REPO_KIND_CHUNK;
+	const uint32_t record = chunk && !w->view->repo->crypt
+					? sizeof(struct record_head) + sizeof(struct ambro_chunk)
+					: 0;
+
+	w->view->newest[p->ordinal / 64] |= UINT64_C(1) << (p->ordinal % 64);
+	pack->newest.chunks += chunk;
+	gc_reach_add(&pack->newest, le32_get(p->entry.offset), le32_get(p->entry.frame_len),
+		     record);
+}
+
+/* The image at @image in the order needs it. Returns false when it was chosen already. */
 static bool walk_mark(const struct walk *w, const struct repo_place *p, uint32_t image)
 {
+	const struct gc_ordered *by = &w->order.items[image];
 	struct gc_view *v = w->view;
 	struct gc_pack *pack = &v->packs[v->of_index[p->pack]];
 
@@ -90,16 +107,22 @@ static bool walk_mark(const struct walk *w, const struct repo_place *p, uint32_t
 	v->live[p->ordinal / 64] |= UINT64_C(1) << (p->ordinal % 64);
 	pack->live++;
 	pack->live_bytes += le32_get(p->entry.frame_len);
-	pack->first_use = MIN(pack->first_use, w->times[image]);
+	pack->first_use = MIN(pack->first_use, by->time_ns);
+	if (by->newest) {
+		pack->disk = MIN(pack->disk, by->disk);
+		walk_mark_newest(w, p, pack);
+	} else if (pack->disk == UINT32_MAX) {
+		pack->disk = by->disk;
+	}
 	v->chosen++;
 	return true;
 }
 
 /* Its name for people, read again: it was the batch before, perhaps. */
-static void walk_image_name(const struct walk *w, uint32_t number, char ret[REPO_IMAGE_NAME_MAX])
+static void walk_image_name(const struct walk *w, uint32_t place, char ret[REPO_IMAGE_NAME_MAX])
 {
 	_cleanup_(repo_image_freep) struct repo_image *image = NULL;
-	const uint8_t *hash = w->view->images.items[number];
+	const uint8_t *hash = w->view->images.items[w->order.items[place].number];
 	char hex[2 * REPO_NAME_HASH + 1];
 
 	if (repo_image_get(w->view->repo, hash, &image, NULL) >= 0 && image) {
@@ -110,15 +133,15 @@ static void walk_image_name(const struct walk *w, uint32_t number, char ret[REPO
 	}
 }
 
-/* @r, in words: @name, which is a @what that the image numbered @number needs, could not be had. */
-static int walk_missing(const struct walk *w, uint32_t number, const struct chunk_id *name,
+/* @r, in words: @name, which is a @what that the image at @place in the order needs, could not be had. */
+static int walk_missing(const struct walk *w, uint32_t place, const struct chunk_id *name,
 			const char *what, int r, struct err *e)
 {
 	char hex[2 * AMBRO_ID_SIZE + 1], image[REPO_IMAGE_NAME_MAX];
 
 	if (r >= 0)
 		return r;
-	walk_image_name(w, number, image);
+	walk_image_name(w, place, image);
 	if (r != -ENOENT) {
 		err_prefix(e, "%s", image);
 		return r;
@@ -264,33 +287,44 @@ static int walk_on_page(void *ctx, const struct chunk_id *id, const struct repo_
 
 /* ---- images -------------------------------------------------------------------------------------- */
 
-static int walk_image(struct walk *w, uint32_t number, struct err *e)
+/* At @place in the order. */
+static int walk_image(struct walk *w, size_t place, struct err *e)
 {
 	static const struct repo_walk_ops ops = { .page = walk_on_page, .chunk = walk_on_chunk };
-	_cleanup_(repo_image_freep) struct repo_image *image = NULL;
-	const uint64_t now = w->view->now_ns;
-	char name[REPO_IMAGE_NAME_MAX];
-	int r;
+	struct gc_ordered *it = &w->order.items[place];
+	_cleanup_(repo_image_freep) struct repo_image *image = TAKE_PTR(it->held);
+	int r = 0;
 
-	r = repo_image_get(w->view->repo, w->view->images.items[number], &image, e);
-	/* another prune deleted it since it was listed */
-	if (r == -ENOENT)
-		return 0;
-	if (r < 0) {
-		err_prefix(e, "an image cannot be read, so that nobody knows what it needs, and "
-			      "nothing is deleted");
+	if (!image)
+		r = gc_order_read(w->view, it->number, &image, e);
+	if (r < 0)
 		return r;
-	}
-	if (image->time_ns > now && image->time_ns - now > GC_CLOCK_SLACK_NS) {
-		return err_set(e, -ETIME,
-			       "%s was made %" PRIu64 " s in the future: the clock of this or of "
-			       "another machine is wrong, so nothing is deleted",
-			       repo_image_name(image, name), (image->time_ns - now) / 1000000000);
-	}
-	w->image = number;
-	w->times[number] = image->time_ns;
+	/* another prune deleted it since it was listed */
+	if (!image)
+		return 0;
+	w->image = (uint32_t)place;
 	w->view->walked++;
 	return repo_walk_image(image->manifest, &ops, w, e);
+}
+
+static int walk_all(struct walk *w, gc_progress_fn progress, void *ctx, struct err *e)
+{
+	struct gc_progress p = { .phase = "mark", .total = w->order.n };
+
+	for (size_t i = 0; i < w->order.n; i++) {
+		int r = 0;
+
+		if (cancel_raised(w->cancel))
+			return err_set(e, -ECANCELED, "interrupted");
+		/* what an image chooses is found out when the batch is looked up, but by its place in the order */
+		r = walk_image(w, i, e);
+		if (r < 0)
+			return r;
+		p.done = i + 1;
+		if (progress)
+			progress(ctx, &p);
+	}
+	return walk_flush(w, e);
 }
 
 int gc_view_walk(struct gc_view *v, struct cancel *c, gc_progress_fn progress, void *ctx,
@@ -299,27 +333,18 @@ int gc_view_walk(struct gc_view *v, struct cancel *c, gc_progress_fn progress, v
 	/* more than there are names would be no gain */
 	const uint64_t room = v->batch ? v->batch
 				       : MIN(WALK_BATCH, repo_index_entries(v->repo->index) + 1);
-	_cleanup_(walk_done) struct walk w = { .view = v, .cancel = c, .room = (size_t)room };
-	struct gc_progress p = { .phase = "mark", .total = v->images.count };
+	struct gc_order order = { 0 };
+	int r = gc_order_load(v, c, &order, e);
+	_cleanup_(walk_done) struct walk w = {
+		.view = v, .cancel = c, .order = order, .room = (size_t)room
+	};
 
+	if (r < 0)
+		return r;
 	/* the kernel gives what is used */
 	w.batch = malloc(w.room * sizeof(*w.batch));
-	w.times = calloc(v->images.count + 1, sizeof(*w.times));
 	w.scan = repo_index_scan_new(v->repo->index);
-	if (!w.batch || !w.times || !w.scan)
+	if (!w.batch || !w.scan)
 		return err_oom(e);
-	for (size_t i = 0; i < v->images.count; i++) {
-		int r = 0;
-
-		if (c && cancel_raised(c))
-			return err_set(e, -ECANCELED, "interrupted");
-		if (!gc_view_image_dead(v, v->images.items[i]))
-			r = walk_image(&w, (uint32_t)i, e);
-		if (r < 0)
-			return r;
-		p.done = i + 1;
-		if (progress)
-			progress(ctx, &p);
-	}
-	return walk_flush(&w, e);
+	return walk_all(&w, progress, ctx, e);
 }

@@ -71,7 +71,7 @@ static int packs_put(struct ingest_packs *p, struct pack *pack, struct err *e)
 	if (r >= 0)
 		r = pack_seal(pack, hash, e);
 	if (r >= 0)
-		r = pack_put(pack, p->repo->store, e);
+		r = pack_put(pack, e);
 	return r < 0 ? r : packs_note(p, pack, hash, e);
 }
 
@@ -201,7 +201,7 @@ int ingest_packs_add(struct ingest_packs *p, enum repo_kind kind, const struct c
 			return r;
 	}
 	if (!p->filling) {
-		r = pack_new(p->repo->format.id, p->repo->crypt, &p->filling, e);
+		r = pack_new(p->repo->store, p->repo->format.id, p->repo->crypt, &p->filling, e);
 		if (r < 0)
 			return r;
 		p->count++;

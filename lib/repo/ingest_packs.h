@@ -2,7 +2,7 @@
 /*
  * ingest_packs - chunks and pages into packs, packs into the store, and now and then an index file of them.
  *
- * While one pack is filled, a thread of ours puts the one before it: at most two are in memory, some 200 MiB. Each index file
+ * While one pack is filled, and written as it grows, a thread of ours puts the one before it. Each index file
  * names packs that are in the store already (N1 and N4 of ingest.h). The first error ends it for good. All calls are for one
  * thread.
  */

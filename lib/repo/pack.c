@@ -6,9 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
-#include <unistd.h>
 
 #include "lib/base/hex.h"
 #include "lib/image/digest.h"
@@ -23,6 +21,8 @@ static_assert(PACK_HEAD_SIZE == sizeof(struct record_head) + sizeof(struct repo_
 #define PAGE_OVERHEAD	sizeof(struct record_head)
 #define SEALED_OVERHEAD (PAGE_OVERHEAD + sizeof(struct repo_sealed_head) + REPO_SEAL_EXTRA)
 
+#define PACK_FOLDER "packs/"
+
 struct pack_end {
 	struct record_head head;
 	struct repo_pack_end end;
@@ -33,10 +33,12 @@ struct pack {
 	uint8_t repo_id[REPO_ID_SIZE];
 	const struct crypt *crypt;     /* NULL: not encrypted */
 	struct crypt_session *session; /* likewise */
-	uint8_t *bytes;		       /* room for REPO_PACK_MAX: the kernel gives what is used */
+	struct store *store;
+	struct store_draft *draft; /* has what was flushed; NULL: nothing yet */
+	struct digest *digest;	   /* of the same */
+	uint8_t *bytes;		   /* what was not flushed yet: the last of `used` */
+	size_t held, bytes_room;
 	size_t used;
-	struct digest *digest; /* of what is in `bytes`, as far as `hashed` */
-	size_t hashed;
 	struct repo_entry *entries;
 	size_t n, room;
 	/* made by pack_seal() */
@@ -51,7 +53,7 @@ char *pack_name(const uint8_t hash[REPO_NAME_HASH], char ret[PACK_NAME_SIZE])
 	char hex[2 * REPO_NAME_HASH + 1];
 
 	hex_encode(hash, REPO_NAME_HASH, hex);
-	snprintf(ret, PACK_NAME_SIZE, "packs/%.2s/%s", hex, hex);
+	snprintf(ret, PACK_NAME_SIZE, PACK_FOLDER "%.2s/%s", hex, hex);
 	return ret;
 }
 
@@ -143,43 +145,62 @@ int pack_head_make(const struct crypt *crypt, enum repo_purpose purpose,
 
 /* ---- filling --------------------------------------------------------------------------------------- */
 
-/* So much is hashed at a time while the pack is filled, in the processor's cache still: at the end somebody waits. */
-#define HASH_BYTES ((size_t)1 << 20)
+/* So much is hashed and written at a time, in the processor's cache still. */
+#define FLUSH_BYTES ((size_t)1 << 20)
 
-static void pack_hash(struct pack *p)
+static int pack_append(struct pack *p, const struct iovec *parts, size_t n, struct err *e)
 {
-	digest_add(p->digest, p->bytes + p->hashed, p->used - p->hashed);
-	p->hashed = p->used;
+	int r = p->draft ? 0 : store_draft_new(p->store, PACK_FOLDER, &p->draft, e);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < n; i++)
+		digest_add(p->digest, parts[i].iov_base, parts[i].iov_len);
+	return store_draft_add(p->draft, parts, n, e);
 }
 
-/* Filling it meets thousands of pages otherwise, and so does giving it back. A hint, no more. */
-static void pack_use_huge_pages(const struct pack *p)
+static int pack_flush(struct pack *p, struct err *e)
 {
-	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-	const uintptr_t before = -(uintptr_t)p->bytes & (page - 1);
+	const struct iovec part = { p->bytes, p->held };
+	int r = pack_append(p, &part, 1, e);
 
-	madvise(p->bytes + before, ROUND_DOWN(REPO_PACK_MAX - before, page), MADV_HUGEPAGE);
+	if (r == 0)
+		p->held = 0;
+	return r;
 }
 
-int pack_new(const uint8_t repo_id[REPO_ID_SIZE], const struct crypt *crypt, struct pack **ret,
-	     struct err *e)
+static int pack_reserve(struct pack *p, size_t len)
+{
+	uint8_t *more;
+
+	if (len <= p->bytes_room - p->held)
+		return 0;
+	more = realloc(p->bytes, p->held + len);
+	if (!more)
+		return -ENOMEM;
+	p->bytes = more;
+	p->bytes_room = p->held + len;
+	return 0;
+}
+
+int pack_new(struct store *store, const uint8_t repo_id[REPO_ID_SIZE], const struct crypt *crypt,
+	     struct pack **ret, struct err *e)
 {
 	_cleanup_(pack_freep) struct pack *p = calloc(1, sizeof(*p));
 	int r;
 
 	if (!p)
 		return err_oom(e);
-	p->bytes = malloc(REPO_PACK_MAX);
-	if (!p->bytes)
-		return err_oom(e);
-	pack_use_huge_pages(p);
 	p->digest = digest_new();
+	if (pack_reserve(p, FLUSH_BYTES) < 0)
+		return err_oom(e);
+	p->store = store;
 	memcpy(p->repo_id, repo_id, sizeof(p->repo_id));
 	p->crypt = crypt;
 	r = pack_head_make(crypt, REPO_PURPOSE_PACK, repo_id, p->bytes, &p->session, e);
 	if (r < 0)
 		return r;
-	p->used = PACK_HEAD_SIZE;
+	p->held = p->used = PACK_HEAD_SIZE;
 	*ret = TAKE_PTR(p);
 	return 0;
 }
@@ -190,6 +211,7 @@ void pack_free(struct pack *p)
 		return;
 	crypt_session_free(p->session);
 	digest_free(p->digest);
+	store_draft_free(p->draft);
 	free(p->entries);
 	free(p->bytes);
 	free(p);
@@ -305,7 +327,7 @@ int pack_add(struct pack *p, enum repo_kind kind, const struct chunk_id *id, uin
 		.frame_len = le32((uint32_t)(frame_len + around)),
 		.plain_len = le32(plain_len | (page ? REPO_ENTRY_PAGE : 0)),
 	};
-	uint8_t *at = p->bytes + p->used;
+	uint8_t *at;
 
 	if (*p->name || (!page && kind != REPO_KIND_CHUNK) || plain_len & REPO_ENTRY_PAGE ||
 	    !pack_entry_plausible(&entry, p->session, UINT64_MAX)) {
@@ -314,8 +336,9 @@ int pack_add(struct pack *p, enum repo_kind kind, const struct chunk_id *id, uin
 	}
 	if (pack_bytes(p) + before + around + frame_len + sizeof(entry) > REPO_PACK_MAX)
 		return err_set(e, -EFBIG, "a pack has no room for %" PRIu32 " bytes", frame_len);
-	if (entries_reserve(p) < 0)
+	if (entries_reserve(p) < 0 || pack_reserve(p, before + around + frame_len) < 0)
 		return err_oom(e);
+	at = p->bytes + p->held;
 	crypt_name(p->crypt, id, &entry.name);
 	if (p->session) {
 		sealed_write(p, at, &entry, frame, frame_len);
@@ -325,29 +348,22 @@ int pack_add(struct pack *p, enum repo_kind kind, const struct chunk_id *id, uin
 		chunk_write(at, &entry, frame);
 	}
 	p->used += before + around + frame_len;
-	if (p->used - p->hashed >= HASH_BYTES)
-		pack_hash(p);
+	p->held += before + around + frame_len;
 	p->entries[p->n++] = entry;
-	return 0;
+	return p->held < FLUSH_BYTES ? 0 : pack_flush(p, e);
 }
 
 /* ---- the end --------------------------------------------------------------------------------------- */
 
-#define PACK_PARTS 4
-static size_t pack_parts(struct pack *p, struct iovec ret[PACK_PARTS])
-{
-	ret[0] = (struct iovec){ p->bytes, p->used };
-	ret[1] = (struct iovec){ &p->index, sizeof(p->index) };
-	ret[2] = (struct iovec){ p->entries, p->n * sizeof(*p->entries) };
-	ret[3] = (struct iovec){ &p->end, sizeof(p->end) };
-	return PACK_PARTS;
-}
-
 int pack_seal(struct pack *p, uint8_t ret_hash[REPO_NAME_HASH], struct err *e)
 {
 	const size_t index_len = p->n * sizeof(*p->entries);
-	struct iovec parts[PACK_PARTS];
-	size_t n;
+	const struct iovec parts[] = {
+		{ &p->index, sizeof(p->index) },
+		{ p->entries, index_len },
+		{ &p->end, sizeof(p->end) },
+	};
+	int r;
 
 	if (*p->name) {
 		memcpy(ret_hash, p->hash, REPO_NAME_HASH);
@@ -365,25 +381,24 @@ int pack_seal(struct pack *p, uint8_t ret_hash[REPO_NAME_HASH], struct err *e)
 	};
 	record_make((enum ambro_record_type)REPO_RECORD_PACK_END, &p->end.end, sizeof(p->end.end),
 		    &p->end.head);
-	pack_hash(p);
-	/* `bytes` is the first */
-	n = pack_parts(p, parts);
-	for (size_t i = 1; i < n; i++)
-		digest_add(p->digest, parts[i].iov_base, parts[i].iov_len);
+	r = pack_flush(p, e);
+	if (r == 0)
+		r = pack_append(p, parts, ARRAY_SIZE(parts), e);
+	if (r < 0)
+		return r;
 	digest_end(p->digest, p->hash);
 	memcpy(ret_hash, p->hash, REPO_NAME_HASH);
 	pack_name(p->hash, p->name);
 	return 0;
 }
 
-int pack_put(struct pack *p, struct store *s, struct err *e)
+int pack_put(struct pack *p, struct err *e)
 {
-	struct iovec parts[PACK_PARTS];
 	int r;
 
 	if (!*p->name)
 		return err_set(e, -EINVAL, "a pack that was not sealed cannot be stored");
-	r = store_putv(s, p->name, parts, pack_parts(p, parts), e);
+	r = store_draft_put(p->draft, p->name, e);
 	return r == -EEXIST ? 0 : r;
 }
 

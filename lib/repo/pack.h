@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * pack - a pack in memory while it is filled, and walking through one that is stored.
+ * pack - a pack while it is filled, and walking through one that is stored.
  *
- * A pack holds some 64 MiB of chunks and pages and goes to the store in one piece, because its name is the hash of its
- * bytes. Not thread-safe.
+ * A pack holds some 64 MiB of chunks and pages. It is written to the store piece by piece while it grows, as a draft that
+ * nobody sees: its name is the hash of its bytes. Not thread-safe.
  */
 #pragma once
 
@@ -19,16 +19,17 @@
 
 struct pack;
 
-/* An empty one. @crypt may be NULL: not encrypted; borrowed. Some 64 MiB are taken as it fills. */
-int pack_new(const uint8_t repo_id[REPO_ID_SIZE], const struct crypt *crypt, struct pack **ret,
-	     struct err *e);
+/* An empty one for @store. @crypt may be NULL: not encrypted. Both borrowed. It takes a few MiB of memory. */
+int pack_new(struct store *store, const uint8_t repo_id[REPO_ID_SIZE], const struct crypt *crypt,
+	     struct pack **ret, struct err *e);
+/* What was not put was never there. */
 void pack_free(struct pack *p);
 DEFINE_CLEANUP(struct pack, pack_free);
 
 /*
  * Add a chunk (@frame: its zstd frame) or a page (@frame: its body, then plain_len == frame_len), whose plain id is @id.
- * 0, -ENOMEM, -EINVAL (lengths that no chunk or page has), or -EFBIG: more than REPO_PACK_MAX; who ends a pack at
- * REPO_PACK_SIZE never sees that.
+ * 0, -ENOMEM, -EINVAL (lengths that no chunk or page has), -EFBIG: more than REPO_PACK_MAX, which who ends a pack at
+ * REPO_PACK_SIZE never sees, or an error of the store, after which the pack can only be freed.
  */
 int pack_add(struct pack *p, enum repo_kind kind, const struct chunk_id *id, uint32_t plain_len,
 	     const void *frame, uint32_t frame_len, struct err *e);
@@ -37,10 +38,10 @@ uint64_t pack_bytes(const struct pack *p);
 size_t pack_entries(const struct pack *p);
 /* What is in it, by offset; `pack` is 0. Valid until it is changed. */
 const struct repo_entry *pack_entry(const struct pack *p, size_t i);
-/* It ends here: PACK_INDEX and PACK_END are added, and its name is known. */
+/* It ends here: PACK_INDEX and PACK_END are added, and its name is known. Errors as pack_add(). */
 int pack_seal(struct pack *p, uint8_t ret_hash[REPO_NAME_HASH], struct err *e);
-/* After pack_seal(): into the store. That it is there already is fine. */
-int pack_put(struct pack *p, struct store *s, struct err *e);
+/* After pack_seal(): it is in the store when this returns 0. That it was there already is fine. */
+int pack_put(struct pack *p, struct err *e);
 
 /* "packs/4f/4f0c…" */
 #define PACK_NAME_SIZE 80

@@ -118,13 +118,21 @@ int store_time(struct store *s, const char *name, uint64_t *ret_ns, struct err *
 	return s->ops->time(s, name, ret_ns, e);
 }
 
+/* A list's prefix, or where a draft will be. */
+static int store_folder_check(const char *folder, struct err *e)
+{
+	size_t len = strlen(folder);
+
+	if (len > 0 && (folder[len - 1] != '/' || !store_name_valid_n(folder, len - 1)))
+		return err_set(e, -EINVAL, "\"%s\" is no folder of a repository", folder);
+	return 0;
+}
+
 int store_list(struct store *s, const char *prefix, store_list_fn fn, void *ctx, struct err *e)
 {
-	size_t len = strlen(prefix);
+	int r = store_folder_check(prefix, e);
 
-	if (len > 0 && (prefix[len - 1] != '/' || !store_name_valid_n(prefix, len - 1)))
-		return err_set(e, -EINVAL, "\"%s\" is no folder of a repository", prefix);
-	return s->ops->list(s, prefix, fn, ctx, e);
+	return r < 0 ? r : s->ops->list(s, prefix, fn, ctx, e);
 }
 
 int store_del(struct store *s, const char *name, struct err *e)
@@ -138,4 +146,110 @@ void store_free(struct store *s)
 {
 	if (s)
 		s->ops->free(s);
+}
+
+/* ---- drafts ------------------------------------------------------------------------------------------------------ */
+
+/* Of a store that takes objects in one piece only. */
+struct store_buffered {
+	struct store_draft base;
+	struct store *store;
+	uint8_t *bytes;
+	size_t len, room;
+};
+
+static int store_buffered_add(struct store_draft *d, const struct iovec *parts, size_t n,
+			      struct err *e)
+{
+	struct store_buffered *b = (struct store_buffered *)d;
+
+	for (size_t i = 0; i < n; i++) {
+		const size_t len = parts[i].iov_len;
+
+		if (!len)
+			continue;
+		if (len > b->room - b->len) {
+			const size_t room = MAX(2 * b->room, b->len + len);
+			uint8_t *more = realloc(b->bytes, room);
+
+			if (!more)
+				return err_oom(e);
+			b->bytes = more;
+			b->room = room;
+		}
+		memcpy(b->bytes + b->len, parts[i].iov_base, len);
+		b->len += len;
+	}
+	return 0;
+}
+
+static int store_buffered_put(struct store_draft *d, const char *name, struct err *e)
+{
+	struct store_buffered *b = (struct store_buffered *)d;
+
+	return store_put(b->store, name, b->bytes, b->len, e);
+}
+
+static void store_buffered_free(struct store_draft *d)
+{
+	free(((struct store_buffered *)d)->bytes);
+	free(d);
+}
+
+static const struct store_draft_ops store_buffered_ops = {
+	.add = store_buffered_add,
+	.put = store_buffered_put,
+	.free = store_buffered_free,
+};
+
+int store_draft_new(struct store *s, const char *folder, struct store_draft **ret, struct err *e)
+{
+	struct store_buffered *b;
+	int r = store_folder_check(folder, e);
+
+	if (r < 0)
+		return r;
+	if (s->ops->draft)
+		return s->ops->draft(s, folder, ret, e);
+	b = calloc(1, sizeof(*b));
+	if (!b)
+		return err_oom(e);
+	b->base.ops = &store_buffered_ops;
+	b->store = s;
+	*ret = &b->base;
+	return 0;
+}
+
+static int store_draft_whole(const struct store_draft *d, struct err *e)
+{
+	return d->failed < 0 ? err_set_errno(e, d->failed, "an object was not written whole") : 0;
+}
+
+int store_draft_add(struct store_draft *d, const struct iovec *parts, size_t n, struct err *e)
+{
+	int r = store_draft_whole(d, e);
+
+	if (r == 0)
+		r = d->failed = d->ops->add(d, parts, n, e);
+	return r;
+}
+
+int store_draft_put(struct store_draft *d, const char *name, struct err *e)
+{
+	int r = store_draft_whole(d, e);
+
+	if (r == 0)
+		r = store_name_check(name, e);
+	if (r < 0)
+		return r;
+	r = d->ops->put(d, name, e);
+	/* nothing is to be tried twice: a second fsync knows nothing of what the first could not write */
+	d->failed = r == -EEXIST ? 0 : r;
+	return r;
+}
+
+void store_draft_free(struct store_draft *d)
+{
+	if (d)
+		d->ops->free(d);
 }

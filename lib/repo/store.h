@@ -35,6 +35,7 @@
 #define STORE_NAME_MAX 255
 
 struct store;
+struct store_draft;
 
 /* Called for each object, and may call the store; a negative return ends the listing and is returned. */
 typedef int (*store_list_fn)(void *ctx, const char *name, uint64_t size);
@@ -58,6 +59,8 @@ struct store_ops {
 	void (*free)(struct store *s);
 	/* When it was put, by the store's own clock, nanoseconds since 1970. NULL: it does not know. */
 	int (*time)(struct store *s, const char *name, uint64_t *ret_ns, struct err *e);
+	/* store_draft_new(). NULL: it takes objects in one piece only. */
+	int (*draft)(struct store *s, const char *folder, struct store_draft **ret, struct err *e);
 };
 
 /* The beginning of every store. */
@@ -78,6 +81,32 @@ int store_size(struct store *s, const char *name, uint64_t *ret, struct err *e);
 int store_time(struct store *s, const char *name, uint64_t *ret_ns, struct err *e);
 int store_list(struct store *s, const char *prefix, store_list_fn fn, void *ctx, struct err *e);
 int store_del(struct store *s, const char *name, struct err *e);
+
+/*
+ * An object that is written piece by piece, by who learns its name at its end only: a pack is called by the hash of its
+ * bytes. Nobody sees it before store_draft_put(), which promises what put() does; what is freed before was never there.
+ * Where the store takes objects in one piece only, it grows in memory. One thread at a time.
+ */
+struct store_draft_ops {
+	int (*add)(struct store_draft *d, const struct iovec *parts, size_t n, struct err *e);
+	int (*put)(struct store_draft *d, const char *name, struct err *e);
+	void (*free)(struct store_draft *d);
+};
+/* The beginning of every draft. */
+struct store_draft {
+	const struct store_draft_ops *ops;
+	int failed; /* negative errno of an add() or put(): it may not be what it was given */
+};
+/* @folder ("packs/"): where it will be, or in a folder in there. @s outlives it. */
+int store_draft_new(struct store *s, const char *folder, struct store_draft **ret, struct err *e);
+/* The @n parts one behind the other, after what is there. After an error it can only be freed. */
+int store_draft_add(struct store_draft *d, const struct iovec *parts, size_t n, struct err *e);
+/* It is complete, and gets its name. Errors as put(); after one but -EEXIST it can only be freed. */
+int store_draft_put(struct store_draft *d, const char *name, struct err *e);
+/* Accepts NULL. */
+void store_draft_free(struct store_draft *d);
+DEFINE_CLEANUP(struct store_draft, store_draft_free);
+
 /* Accepts NULL. */
 void store_free(struct store *s);
 DEFINE_CLEANUP(struct store, store_free);
@@ -123,7 +152,7 @@ struct store_counts {
 };
 int store_fault_new(struct store *below, struct store **ret);
 /*
- * Operation number @at (0: the next put or del) meets @fault with @error (negative errno), once; what is dead answers
+ * Operation number @at (0: the next put, of a draft too, or del) meets @fault with @error (negative errno), once; what is dead answers
  * everything with it, and the operation of DEAD_AFTER, too. Gets and lists are not counted. A call takes the place of the
  * one before, and brings the dead back; STORE_FAULT_NONE: no fault any more.
  */

@@ -12,10 +12,14 @@
  *  6  unlink		its name in tmp/ goes, if it has one
  *  7  flush-folder	fsync of the folder it is in, then of each folder above that, up to the store's own
  *
+ * A draft takes steps 1 and 2 in the folder that it is told (packs/: the same file system as the folders in it), 3 as
+ * often as there is something to write, and, when it has a name, 1 for the folder of that, and the rest.
+ *
  * A deletion is `delete`, then flush-folder as above.
  *
  * Invariants:
- *  I1. What has a name outside tmp/ is whole and on the disk: 5 comes after 4, and nothing writes after 3.
+ *  I1. What has a name outside tmp/ is whole and on the disk: 5 comes after 4, and nothing writes after 3; a draft to
+ *	which something could not be added gets no name.
  *  I2. Nothing is ever replaced: neither way of step 5 can.
  *  I3. 0 and -EEXIST are said after step 7 only. Another writer may have been killed between 5 and 7, or between 1 and
  *	7 of a folder's first object, so whoever finds a name makes it durable before building on it: put() that is
@@ -37,31 +41,17 @@
 
 #include "lib/base/hex.h"
 #include "lib/base/io.h"
-#include "lib/repo/store.h"
+#include "lib/repo/store_dir_private.h"
 
 #define TEMP_FOLDER "tmp"
 #define TEMP_RANDOM 8 /* bytes */
 #define TEMP_TRIES  16
-
-int (*store_dir_step)(const char *step);
-
-struct store_dir {
-	struct store base;
-	int fd;
-	bool sync;
-	char path[]; /* for words */
-};
 
 static const struct store_ops store_dir_ops;
 
 static struct store_dir *store_dir_of(struct store *s)
 {
 	return (struct store_dir *)s;
-}
-
-static int step(const char *name)
-{
-	return store_dir_step ? store_dir_step(name) : 0;
 }
 
 /* "cannot WHAT PATH/NAME: …", or better words when there are any. */
@@ -83,100 +73,6 @@ static int store_dir_fail(const struct store_dir *d, int r, const char *what, co
 	}
 }
 
-/* ---- folders ----------------------------------------------------------------------------------------------------- */
-
-static int folder_at(int above, const char *name)
-{
-	int fd = openat(above, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-
-	return fd < 0 ? -errno : fd;
-}
-
-/* A folder in one, made when it is not there if @make. Returns a descriptor. */
-static int folder_enter(int above, const char *name, bool make)
-{
-	int fd = folder_at(above, name), r;
-
-	if (fd != -ENOENT || !make)
-		return fd;
-	r = step("folder");
-	if (r < 0)
-		return r;
-	if (mkdirat(above, name, 0700) < 0 && errno != EEXIST)
-		return -errno;
-	return folder_at(above, name);
-}
-
-/* The folder that @name is in ("packs/4f" of "packs/4f/4f0c"). Returns a descriptor; *@last: what is left of @name. */
-static int folder_open(const struct store_dir *d, const char *name, bool make, const char **last)
-{
-	_cleanup_close_ int fd = folder_at(d->fd, ".");
-	const char *slash;
-
-	if (fd < 0)
-		return fd;
-	for (; (slash = strchr(name, '/')); name = slash + 1) {
-		char part[STORE_NAME_MAX + 1];
-		int below;
-
-		snprintf(part, sizeof(part), "%.*s", (int)(slash - name), name);
-		below = folder_enter(fd, part, make);
-		if (below < 0)
-			return below;
-		close_fd(fd);
-		fd = below;
-	}
-	*last = name;
-	return TAKE_FD(fd);
-}
-
-static int folder_flush(const struct store_dir *d, int fd)
-{
-	int r;
-
-	if (!d->sync)
-		return 0;
-	r = step("flush-folder");
-	if (r < 0)
-		return r;
-	/* some network file systems cannot flush a directory, and on a read-only one there is nothing to */
-	return fsync(fd) < 0 && errno != EINVAL && errno != EROFS ? -errno : 0;
-}
-
-/* Step 7: the folder that @name is in, and all above it. */
-static int folder_settle(const struct store_dir *d, const char *name)
-{
-	char path[STORE_NAME_MAX + 1];
-	char *slash;
-
-	snprintf(path, sizeof(path), "%s", name);
-	do {
-		const char *last;
-		_cleanup_close_ int fd = folder_open(d, path, false, &last);
-		int r = fd < 0 ? fd : folder_flush(d, fd);
-
-		if (r < 0)
-			return r;
-		slash = strrchr(path, '/');
-		if (slash)
-			*slash = '\0';
-	} while (slash);
-	return 0;
-}
-
-/* A regular file's size; what is there and is none is -EISDIR. */
-static int folder_size(int folder, const char *last, uint64_t *ret)
-{
-	struct stat st;
-
-	if (fstatat(folder, last, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return -errno;
-	if (!S_ISREG(st.st_mode))
-		return -EISDIR;
-	*ret = (uint64_t)st.st_size;
-	return 0;
-}
-
 /* ---- put --------------------------------------------------------------------------------------------------------- */
 
 /* What is becoming an object. */
@@ -187,11 +83,12 @@ struct draft {
 	int temp_folder;
 	char temp[2 * TEMP_RANDOM + 1]; /* in there, "": it has no such name */
 };
+#define DRAFT_NONE ((struct draft){ .folder = -EBADF, .fd = -EBADF, .temp_folder = -EBADF })
 
 static void draft_unlink(struct draft *f)
 {
 	/* what stays is found by store_dir_clean() */
-	if (*f->temp && step("unlink") == 0)
+	if (*f->temp && store_dir_ask("unlink") == 0)
 		unlinkat(f->temp_folder, f->temp, 0);
 	*f->temp = '\0';
 }
@@ -220,7 +117,7 @@ static int draft_temporary(const struct store_dir *d, struct draft *f)
 		if (getrandom(random, sizeof(random), 0) != sizeof(random))
 			return -EIO;
 		hex_encode(random, sizeof(random), temp);
-		r = step("temporary");
+		r = store_dir_ask("temporary");
 		if (r < 0)
 			return r;
 		f->fd = openat(f->temp_folder, temp,
@@ -237,7 +134,7 @@ static int draft_temporary(const struct store_dir *d, struct draft *f)
 
 static int draft_create(const struct store_dir *d, struct draft *f)
 {
-	int r = step("nameless");
+	int r = store_dir_ask("nameless");
 
 	if (r == 0) {
 		f->fd = openat(f->folder, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
@@ -249,7 +146,7 @@ static int draft_create(const struct store_dir *d, struct draft *f)
 
 static int draft_write(struct draft *f, const struct iovec *parts, size_t n)
 {
-	int r = step("write");
+	int r = store_dir_ask("write");
 
 	for (size_t i = 0; i < n && r == 0; i++)
 		r = io_write_all(f->fd, parts[i].iov_base, parts[i].iov_len);
@@ -262,7 +159,7 @@ static int draft_flush(const struct store_dir *d, struct draft *f)
 
 	if (!d->sync)
 		return 0;
-	r = step("flush");
+	r = store_dir_ask("flush");
 	if (r < 0)
 		return r;
 	return fsync(f->fd) < 0 ? -errno : 0;
@@ -271,7 +168,7 @@ static int draft_flush(const struct store_dir *d, struct draft *f)
 static int draft_link(const struct draft *f)
 {
 	char self[64];
-	int r = step("link");
+	int r = store_dir_ask("link");
 
 	if (r < 0)
 		return r;
@@ -301,7 +198,7 @@ static int draft_name(struct draft *f)
 	/* FAT and some of FUSE know no links */
 	if (!*f->temp || (r != -EPERM && r != -EOPNOTSUPP && r != -ENOSYS))
 		return r;
-	r = step("rename");
+	r = store_dir_ask("rename");
 	if (r < 0)
 		return r;
 	if (renameat2(f->temp_folder, f->temp, f->folder, f->last, RENAME_NOREPLACE) < 0)
@@ -310,18 +207,12 @@ static int draft_name(struct draft *f)
 	return 0;
 }
 
-/* Steps 2 … 6. -EEXIST: somebody was faster. */
-static int store_dir_make(const struct store_dir *d, struct draft *f, const char *name,
-			  const struct iovec *parts, size_t n, struct err *e)
+/* Steps 4 … 6. -EEXIST: somebody was faster. */
+static int store_dir_place(const struct store_dir *d, struct draft *f, const char *name,
+			   struct err *e)
 {
-	int r = draft_create(d, f);
+	int r = draft_flush(d, f);
 
-	if (r < 0)
-		return store_dir_fail(d, r, "create", name, e);
-	r = draft_write(f, parts, n);
-	if (r < 0)
-		return store_dir_fail(d, r, "write", name, e);
-	r = draft_flush(d, f);
 	if (r < 0)
 		return store_dir_fail(d, r, "flush", name, e);
 	r = draft_name(f);
@@ -337,29 +228,129 @@ static int store_dir_make(const struct store_dir *d, struct draft *f, const char
 	return r;
 }
 
-static int store_dir_put(struct store *s, const char *name, const struct iovec *parts, size_t n,
-			 struct err *e)
+/* Steps 2 and 3. */
+static int store_dir_write(const struct store_dir *d, struct draft *f, const char *name,
+			   const struct iovec *parts, size_t n, struct err *e)
 {
-	const struct store_dir *d = store_dir_of(s);
-	_cleanup_(draft_done) struct draft f = { -EBADF, NULL, -EBADF, -EBADF, "" };
-	uint64_t size;
-	int r, made = -EEXIST;
+	int r = draft_create(d, f);
 
-	f.folder = folder_open(d, name, true, &f.last);
-	if (f.folder < 0)
-		return store_dir_fail(d, f.folder, "make the folder of", name, e);
-	/* what is there already need not be written to find that out */
-	if (faccessat(f.folder, f.last, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
-		made = store_dir_make(d, &f, name, parts, n, e);
-	if (made < 0 && made != -EEXIST)
-		return made;
-	r = made == -EEXIST ? folder_size(f.folder, f.last, &size) : 0;
+	if (r < 0)
+		return store_dir_fail(d, r, "create", name, e);
+	r = draft_write(f, parts, n);
+	return r < 0 ? store_dir_fail(d, r, "write", name, e) : 0;
+}
+
+/* After step 6, and when an object of this name is there already: @made is -EEXIST then. */
+static int store_dir_settle(const struct store_dir *d, const struct draft *f, int made,
+			    const char *name, struct err *e)
+{
+	uint64_t size;
+	int r = made == -EEXIST ? folder_size(f->folder, f->last, &size) : 0;
+
 	if (r < 0)
 		return store_dir_fail(d, r, "look at", name, e);
 	r = folder_settle(d, name);
 	if (r < 0)
 		return store_dir_fail(d, r, "flush the folder of", name, e);
 	return made < 0 ? err_set(e, made, "%s/%s exists already", d->path, name) : 0;
+}
+
+static int store_dir_put(struct store *s, const char *name, const struct iovec *parts, size_t n,
+			 struct err *e)
+{
+	const struct store_dir *d = store_dir_of(s);
+	_cleanup_(draft_done) struct draft f = DRAFT_NONE;
+	int made = -EEXIST;
+
+	f.folder = folder_open(d, name, true, &f.last);
+	if (f.folder < 0)
+		return store_dir_fail(d, f.folder, "make the folder of", name, e);
+	/* what is there already need not be written to find that out */
+	if (faccessat(f.folder, f.last, F_OK, AT_SYMLINK_NOFOLLOW) < 0) {
+		made = store_dir_write(d, &f, name, parts, n, e);
+		if (made == 0)
+			made = store_dir_place(d, &f, name, e);
+		if (made < 0 && made != -EEXIST)
+			return made;
+	}
+	return store_dir_settle(d, &f, made, name, e);
+}
+
+/* ---- drafts ------------------------------------------------------------------------------------------------------ */
+
+struct store_dir_draft {
+	struct store_draft base;
+	const struct store_dir *dir;
+	struct draft file;
+	char folder[]; /* for words */
+};
+
+static struct store_dir_draft *store_dir_draft_of(struct store_draft *d)
+{
+	return (struct store_dir_draft *)d;
+}
+
+static int store_dir_draft_add(struct store_draft *d, const struct iovec *parts, size_t n,
+			       struct err *e)
+{
+	struct store_dir_draft *m = store_dir_draft_of(d);
+	int r = draft_write(&m->file, parts, n);
+
+	return r < 0 ? store_dir_fail(m->dir, r, "write", m->folder, e) : 0;
+}
+
+static int store_dir_draft_put(struct store_draft *d, const char *name, struct err *e)
+{
+	struct store_dir_draft *m = store_dir_draft_of(d);
+	struct draft *f = &m->file;
+	int made = -EEXIST;
+
+	close_fd(f->folder);
+	f->folder = folder_open(m->dir, name, true, &f->last);
+	if (f->folder < 0)
+		return store_dir_fail(m->dir, f->folder, "make the folder of", name, e);
+	if (faccessat(f->folder, f->last, F_OK, AT_SYMLINK_NOFOLLOW) < 0) {
+		made = store_dir_place(m->dir, f, name, e);
+		if (made < 0 && made != -EEXIST)
+			return made;
+	}
+	return store_dir_settle(m->dir, f, made, name, e);
+}
+
+static void store_dir_draft_free(struct store_draft *d)
+{
+	draft_done(&store_dir_draft_of(d)->file);
+	free(d);
+}
+
+static const struct store_draft_ops store_dir_draft_ops = {
+	.add = store_dir_draft_add,
+	.put = store_dir_draft_put,
+	.free = store_dir_draft_free,
+};
+
+static int store_dir_draft(struct store *s, const char *folder, struct store_draft **ret,
+			   struct err *e)
+{
+	const struct store_dir *d = store_dir_of(s);
+	struct store_dir_draft *m = calloc(1, sizeof(*m) + strlen(folder) + 1);
+	int r;
+
+	if (!m)
+		return err_oom(e);
+	m->base.ops = &store_dir_draft_ops;
+	m->dir = d;
+	m->file = DRAFT_NONE;
+	memcpy(m->folder, folder, strlen(folder) + 1);
+	m->file.folder = folder_open(d, folder, true, &m->file.last);
+	r = m->file.folder < 0 ? m->file.folder : draft_create(d, &m->file);
+	if (r < 0) {
+		r = store_dir_fail(d, r, "create an object in", folder, e);
+		store_dir_draft_free(&m->base);
+		return r;
+	}
+	*ret = &m->base;
+	return 0;
 }
 
 /* ---- the others --------------------------------------------------------------------------------------------------- */
@@ -506,7 +497,7 @@ static int store_dir_del(struct store *s, const char *name, struct err *e)
 
 	if (folder == -ENOENT)
 		return 0;
-	r = folder < 0 ? folder : step("delete");
+	r = folder < 0 ? folder : store_dir_ask("delete");
 	if (r == 0 && unlinkat(folder, last, 0) < 0 && errno != ENOENT)
 		r = -errno;
 	/* also what another one deleted */
@@ -531,6 +522,7 @@ static const struct store_ops store_dir_ops = {
 	.del = store_dir_del,
 	.free = store_dir_free,
 	.time = store_dir_time,
+	.draft = store_dir_draft,
 };
 
 int store_dir_open(const char *path, bool sync, struct store **ret, struct err *e)

@@ -145,6 +145,74 @@ static void store_fault_free(struct store *s)
 	store_free(store_fault_release(s));
 }
 
+/* ---- drafts: a put when it gets its name; what is dead takes nothing ---------------------------------------------- */
+
+struct store_fault_draft {
+	struct store_draft base;
+	struct store_fault_store *store;
+	struct store_draft *below;
+	uint64_t len;
+};
+
+static int store_fault_draft_add(struct store_draft *d, const struct iovec *parts, size_t n,
+				 struct err *e)
+{
+	struct store_fault_draft *m = (struct store_fault_draft *)d;
+	uint64_t none = 0;
+	int r = store_fault_reading(m->store, &none, "a draft", e);
+
+	if (r == 0)
+		r = store_draft_add(m->below, parts, n, e);
+	for (size_t i = 0; i < n && r == 0; i++)
+		m->len += parts[i].iov_len;
+	return r;
+}
+
+static int store_fault_draft_put(struct store_draft *d, const char *name, struct err *e)
+{
+	struct store_fault_draft *m = (struct store_fault_draft *)d;
+	enum store_fault met = store_fault_meet(m->store, &m->store->counts.puts);
+	int r;
+
+	if (store_fault_prevents(met))
+		return store_fault_error(m->store, name, e);
+	r = store_draft_put(m->below, name, e);
+	if (r == 0)
+		store_fault_add(m->store, &m->store->counts.put_bytes, m->len);
+	return met == STORE_FAULT_NONE ? r : store_fault_error(m->store, name, e);
+}
+
+static void store_fault_draft_free(struct store_draft *d)
+{
+	store_draft_free(((struct store_fault_draft *)d)->below);
+	free(d);
+}
+
+static const struct store_draft_ops store_fault_draft_ops = {
+	.add = store_fault_draft_add,
+	.put = store_fault_draft_put,
+	.free = store_fault_draft_free,
+};
+
+static int store_fault_draft(struct store *s, const char *folder, struct store_draft **ret,
+			     struct err *e)
+{
+	struct store_fault_draft *m = calloc(1, sizeof(*m));
+	int r;
+
+	if (!m)
+		return err_oom(e);
+	m->base.ops = &store_fault_draft_ops;
+	m->store = store_fault_of(s);
+	r = store_draft_new(m->store->below, folder, &m->below, e);
+	if (r < 0) {
+		store_fault_draft_free(&m->base);
+		return r;
+	}
+	*ret = &m->base;
+	return 0;
+}
+
 static const struct store_ops store_fault_ops = {
 	.put = store_fault_put,
 	.get = store_fault_get,
@@ -153,6 +221,7 @@ static const struct store_ops store_fault_ops = {
 	.del = store_fault_del,
 	.free = store_fault_free,
 	.time = store_fault_time,
+	.draft = store_fault_draft,
 };
 
 int store_fault_new(struct store *below, struct store **ret)

@@ -96,8 +96,7 @@ static struct repo_image *parent_find(struct repo *r, struct repo_image *last)
 		repo_images_done(&list);
 		return NULL;
 	}
-	bench_ok("last image", last_image_find(&kept, r, &fate, &e), &e);
-	bench_ok("parent", repo_image_get(r, last->hash, &parent, &e), &e);
+	bench_ok("last image", last_image_find(&kept, r, &fate, &parent, &e), &e);
 	bench_ok("whole", repo_whole_parent(r, parent, &e), &e);
 	return parent;
 }

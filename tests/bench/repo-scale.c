@@ -5,26 +5,32 @@
  *	repo-scale make DIR TIB		images of 1 TiB each, no chunk in two of them, chunks of 1 MiB
  *	repo-scale open|list|increment|known DIR [SEED]
  *	repo-scale sweep DIR
- *	repo-scale forget DIR NUMBER
  *	repo-scale prune DIR [DAYS]
+ *	repo-scale delete DIR COUNT
  *
  * Index files are real: as prune leaves them behind, each a range of names with the table of all packs. So are images and
- * their pages, in packs of their own. Packs of chunks are only named: a store in front of the directory lists them. Each
- * run of the program says its seconds and its peak memory.
+ * their pages, in packs of their own. Packs of chunks are only named: a store in front of the directory lists them, and
+ * remembers which were deleted. No such pack has chunks of two images, so that it dies whole: there is nothing in it to copy.
+ * Each run of the program says its seconds and its peak memory.
  *
  *	open		the index, as every command does
  *	list		all images
  *	increment	a delta stream of image SEED with every hundredth chunk new, into the repository
  *	known		a whole stream of 1 TiB of which the index knows all but every hundredth chunk
- *	forget		the NUMBERth image, from 0 in order of time
  *	sweep		the part of a prune that deletes packs which needs most memory: an index without every 85th pack is put in
  *			the place of the old one, and opened beside it. The repository is not whole afterwards
  *	prune		mark from all images, and do what is to be done, by a clock that is DAYS ahead
+ *	delete		two increments with true bytes are put, the second one without half of what is new in the first; the first
+ *			and the COUNT oldest images are forgotten; then prunes by clocks that are 2, 4 and 8 days ahead: what is
+ *			dead is marked (and what is half dead copied), deleted, and the notes are taken away. Each step is a
+ *			process of its own, which says what it needed. Afterwards the repository is whole and has no notes
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 
-#include "lib/base/hex.h"
 #include "lib/image/codec.h"
 #include "lib/image/tree.h"
 #include "lib/repo/gc.h"
@@ -33,105 +39,7 @@
 #include "lib/repo/repo_index_writer.h"
 #include "lib/repo/store.h"
 #include "tests/bench/repo-bench.h"
-
-#define SHIFT	 20
-#define CHUNKS	 (UINT64_C(1) << (40 - SHIFT)) /* of an image */
-#define PER_PACK UINT64_C(160)		       /* chunks: 0.4 MiB each, 64 MiB together */
-#define FRAME	 (400u << 10)
-#define T0_NS	 (UINT64_C(1700000000) * 1000000000)
-
-/* ---- names, as if they were hashes: by a formula --------------------------------------------------- */
-
-struct scale {
-	struct store store; /* in front of */
-	struct store *below;
-	uint64_t tib, chunks, packs;
-};
-
-/* A prime: nothing in common with the number of chunks. */
-#define STRIDE UINT64_C(2654435761)
-
-/* The chunk's place among all names, in order. */
-static uint64_t chunk_rank(const struct scale *s, uint64_t chunk)
-{
-	return (uint64_t)((unsigned __int128)chunk * STRIDE % s->chunks);
-}
-
-static void chunk_name(const struct scale *s, uint64_t chunk, struct chunk_id *ret)
-{
-	const unsigned __int128 rank = chunk_rank(s, chunk);
-	const uint64_t width = (uint64_t)((((unsigned __int128)1) << 64) / s->chunks);
-	uint64_t first = (uint64_t)((rank << 64) / s->chunks) +
-			 bench_mix(chunk) % MAX(width / 2, UINT64_C(1));
-	uint64_t rest = bench_mix(chunk);
-
-	for (int i = 7; i >= 0; i--, first >>= 8)
-		ret->b[i] = (uint8_t)first;
-	for (int i = 8; i < AMBRO_ID_SIZE; i += 8, rest = bench_mix(rest))
-		memcpy(ret->b + i, &rest, 8);
-}
-
-static void pack_hash(uint64_t pack, uint8_t ret[REPO_NAME_HASH])
-{
-	uint64_t x = bench_mix(pack ^ UINT64_C(0x7061636b) << 32);
-
-	for (int i = 0; i < REPO_NAME_HASH; i += 8, x = bench_mix(x))
-		memcpy(ret + i, &x, 8);
-}
-
-/* ---- the store ------------------------------------------------------------------------------------ */
-
-static struct store *below(struct store *s)
-{
-	return ((struct scale *)s)->below;
-}
-static int scale_put(struct store *s, const char *name, const struct iovec *parts, size_t n,
-		     struct err *e)
-{
-	return store_putv(below(s), name, parts, n, e);
-}
-static int scale_get(struct store *s, const char *name, uint64_t offset, void *buf, size_t len,
-		     struct err *e)
-{
-	return store_get(below(s), name, offset, buf, len, e);
-}
-static int scale_size(struct store *s, const char *name, uint64_t *ret, struct err *e)
-{
-	return store_size(below(s), name, ret, e);
-}
-static int scale_del(struct store *s, const char *name, struct err *e)
-{
-	return store_del(below(s), name, e);
-}
-static int scale_list(struct store *s, const char *prefix, store_list_fn fn, void *ctx,
-		      struct err *e)
-{
-	const struct scale *x = (struct scale *)s;
-	char name[PACK_NAME_SIZE];
-	uint8_t hash[REPO_NAME_HASH];
-	int r = store_list(x->below, prefix, fn, ctx, e);
-
-	for (uint64_t i = 0; r >= 0 && !strcmp(prefix, "packs/") && i < x->packs; i++) {
-		pack_hash(i, hash);
-		r = fn(ctx, pack_name(hash, name), REPO_PACK_SIZE);
-	}
-	return r;
-}
-static void scale_free(struct store *s)
-{
-	store_free(below(s));
-}
-static int scale_time(struct store *s, const char *name, uint64_t *ret_ns, struct err *e)
-{
-	return store_time(below(s), name, ret_ns, e);
-}
-static const struct store_ops scale_ops = { .put = scale_put,
-					    .get = scale_get,
-					    .size = scale_size,
-					    .list = scale_list,
-					    .del = scale_del,
-					    .free = scale_free,
-					    .time = scale_time };
+#include "tests/bench/repo-scale-store.h"
 
 /* ---- making it ------------------------------------------------------------------------------------ */
 
@@ -166,14 +74,14 @@ static void make_index(struct scale *s, struct repo *r)
 	for (uint64_t i = 0; i < s->packs; i++) {
 		pack_hash(i, packs[i].hash);
 		packs[i].size = le32(REPO_PACK_SIZE);
-		packs[i].entries = le32((uint32_t)MIN(PER_PACK, s->chunks - i * PER_PACK));
+		packs[i].entries = le32((uint32_t)MIN(PER_PACK, CHUNKS - i % PACKS * PER_PACK));
 	}
 	bench_ok("writer", repo_index_writer_new(r->format.id, NULL, &w, &e), &e);
 	for (uint64_t i = 0; i < s->chunks; i++) {
 		const uint64_t chunk = (uint64_t)((unsigned __int128)i * back % s->chunks);
 		struct repo_entry entry = {
-			.pack = le32((uint32_t)(chunk / PER_PACK)),
-			.offset = le32(160 + (uint32_t)(chunk % PER_PACK) * FRAME),
+			.pack = le32((uint32_t)chunk_pack(chunk)),
+			.offset = le32(160 + (uint32_t)(chunk % CHUNKS % PER_PACK) * FRAME),
 			.frame_len = le32(FRAME - 64),
 			.plain_len = le32(UINT32_C(1) << SHIFT),
 		};
@@ -201,13 +109,13 @@ static void pages_flush(struct pages *p)
 	struct err e = { 0 };
 
 	bench_ok("seal", pack_seal(p->pack, hash, &e), &e);
-	bench_ok("put", pack_put(p->pack, p->repo->store, &e), &e);
+	bench_ok("put", pack_put(p->pack, &e), &e);
 	bench_ok("pack",
 		 repo_index_builder_pack(p->index, hash, (uint32_t)pack_bytes(p->pack),
 					 pack_entry(p->pack, 0), pack_entries(p->pack), &e),
 		 &e);
 	pack_free(p->pack);
-	bench_ok("pack_new", pack_new(p->repo->format.id, NULL, &p->pack, &e), &e);
+	bench_ok("pack_new", pack_new(p->repo->store, p->repo->format.id, NULL, &p->pack, &e), &e);
 }
 
 static int on_page(void *ctx, const void *page, size_t len, const struct chunk_id *id)
@@ -265,12 +173,13 @@ static void make(struct scale *s)
 	struct pages p = { 0 };
 	struct err e = { 0 };
 
-	bench_ok("repo_init", repo_init(&s->store, &format, &e), &e);
+	/* not through the one in front: packs that are named already would be another repository's */
+	bench_ok("repo_init", repo_init(s->below, &format, &e), &e);
 	bench_ok("repo_open", repo_open(&s->store, &r, &e), &e);
 	make_index(s, r);
 	p.repo = r;
 	bench_ok("builder", repo_index_builder_new(format.id, NULL, &p.index, &e), &e);
-	bench_ok("pack_new", pack_new(format.id, NULL, &p.pack, &e), &e);
+	bench_ok("pack_new", pack_new(r->store, format.id, NULL, &p.pack, &e), &e);
 	for (uint64_t i = 0; i < s->tib; i++)
 		make_image(s, &p, i);
 	pages_flush(&p);
@@ -282,24 +191,53 @@ static void make(struct scale *s)
 struct stream_chunks {
 	const struct scale *scale;
 	uint64_t image, seed;
-	uint8_t *frame; /* of all of them: nobody decodes it */
+	bool true_bytes; /* else nobody decodes the frame, which is that of all of them */
+	struct codec *codec;
+	uint8_t *plain, *frame;
 	size_t len;
 };
 
+/* As many bytes of a chunk of true bytes are its own. */
+#define NOISE (UINT64_C(8) << 10)
+
 static void stream_frame(struct stream_chunks *c)
 {
-	uint8_t *plain = malloc(1 << SHIFT);
-	struct codec *codec = NULL;
-	ssize_t len;
+	const ssize_t len =
+		codec_compress(c->codec, c->plain, 1 << SHIFT, c->frame, codec_bound(1 << SHIFT));
 
-	memset(plain, 'a', 1 << SHIFT);
-	c->frame = malloc(codec_bound(1 << SHIFT));
-	bench_ok("codec", codec_new(1, &codec), NULL);
-	len = codec_compress(codec, plain, 1 << SHIFT, c->frame, codec_bound(1 << SHIFT));
 	bench_ok("codec_compress", (int)len, NULL);
 	c->len = (size_t)len;
-	codec_free(codec);
-	free(plain);
+}
+
+static void stream_begin(struct stream_chunks *c)
+{
+	c->plain = malloc(1 << SHIFT);
+	c->frame = malloc(codec_bound(1 << SHIFT));
+	bench_ok("codec", codec_new(1, &c->codec), NULL);
+	memset(c->plain, 'a', 1 << SHIFT);
+	stream_frame(c);
+}
+
+static void stream_end(struct stream_chunks *c)
+{
+	codec_free(c->codec);
+	free(c->plain);
+	free(c->frame);
+}
+
+static void stream_new(struct stream_chunks *c, uint64_t index, struct chunk_id *ret_id)
+{
+	uint64_t x = bench_mix(c->seed << 32 ^ index);
+
+	if (!c->true_bytes) {
+		for (int i = 0; i < AMBRO_ID_SIZE; i += 8, x = bench_mix(x))
+			memcpy(ret_id->b + i, &x, 8);
+		return;
+	}
+	for (uint64_t i = 0; i < NOISE; i += 8, x = bench_mix(x))
+		memcpy(c->plain + i, &x, 8);
+	chunk_id_of(c->plain, 1 << SHIFT, ret_id);
+	stream_frame(c);
 }
 
 /* Every hundredth one is new. */
@@ -307,58 +245,76 @@ static size_t stream_chunk(void *ctx, uint64_t index, struct chunk_id *ret_id,
 			   const void **ret_frame)
 {
 	struct stream_chunks *c = ctx;
-	uint64_t x = bench_mix(c->seed << 32 ^ index);
 
 	chunk_name(c->scale, c->image * CHUNKS + index, ret_id);
-	for (int i = 0; i < AMBRO_ID_SIZE && index % 100 == 0; i += 8, x = bench_mix(x))
-		memcpy(ret_id->b + i, &x, 8);
+	if (index % 100 == 0)
+		stream_new(c, index, ret_id);
 	*ret_frame = c->frame;
 	return c->len;
 }
 
-static void ingest(struct scale *s, struct repo *r, uint64_t seed, bool whole)
+static void ingest(struct repo *r, struct stream_chunks *c, uint64_t step,
+		   const struct repo_image *parent)
 {
-	struct stream_chunks c = { .scale = s, .image = seed % s->tib, .seed = (uint64_t)getpid() };
 	struct bench_stream stream = { .host = "h",
 				       .chunks = CHUNKS,
 				       .chunk_size = UINT64_C(1) << SHIFT,
 				       .time_ns = io_realtime_ns(),
-				       .step = 100,
+				       .step = step,
 				       .chunk = stream_chunk,
-				       .ctx = &c };
+				       .ctx = c };
+	struct ingest_result n;
+
+	stream_begin(c);
+	repo_image_free(bench_ingest(r, &stream, parent, &n));
+	printf("%" PRIu64 " chunks in the stream, %" PRIu64 " new, %" PRIu64
+	       " known, %.1f MiB put; ",
+	       n.chunks, n.new_chunks, n.known_chunks, (double)n.new_bytes / (1 << 20));
+	stream_end(c);
+}
+
+static void capture(struct scale *s, struct repo *r, uint64_t seed, bool whole)
+{
+	struct stream_chunks c = { .scale = s, .image = seed % s->tib, .seed = (uint64_t)getpid() };
 	struct repo_images list = { 0 };
 	const struct repo_image *parent = NULL;
-	struct ingest_result n;
 	char disk[32];
 	struct err e = { 0 };
 
-	stream_frame(&c);
 	snprintf(disk, sizeof(disk), "disk%" PRIu64, c.image);
 	bench_ok("images", repo_images_load(r, false, &list, &e), &e);
 	for (size_t i = 0; i < list.count; i++) {
 		if (!strcmp(list.items[i]->disk, disk))
 			parent = list.items[i];
 	}
-	repo_image_free(bench_ingest(r, &stream, whole ? NULL : parent, &n));
-	printf("%" PRIu64 " chunks in the stream, %" PRIu64 " new, %" PRIu64
-	       " known, %.1f MiB put; ",
-	       n.chunks, n.new_chunks, n.known_chunks, (double)n.new_bytes / (1 << 20));
+	if (!parent && !whole) {
+		bench_die("increment: the image was forgotten, or is none of this repository",
+			  -ENOENT, NULL);
+	}
+	ingest(r, &c, 100, whole ? NULL : parent);
 	repo_images_done(&list);
-	free(c.frame);
 }
 
-static void prune(struct repo *r, uint64_t days)
+static void prune(struct scale *s, struct repo *r, uint64_t days)
 {
 	const struct gc_settings g = { .grace_ns = GC_GRACE_DEFAULT_NS,
 				       .repack_dead_percent = GC_REPACK_DEAD_PERCENT_DEFAULT,
+				       .max_repack_bytes = GC_REPACK_BYTES_DEFAULT,
 				       .now_ns = io_realtime_ns() + days * 24 * 3600 * 1000000000 };
 	struct gc_result n;
 	struct err e = { 0 };
 
 	bench_ok("prune", gc_prune(r, &g, &n, &e), &e);
+	if (n.damaged)
+		bench_die(n.first_damage, -EBADMSG, NULL);
 	printf("%" PRIu64 " images, %" PRIu64 " deleted, %" PRIu64 " packs, %" PRIu64
-	       " marked, %" PRIu64 " deleted; ",
-	       n.images, n.images_deleted, n.packs, n.packs_marked, n.packs_deleted);
+	       " marked (%" PRIu64 " of them copied: %.1f MiB), %" PRIu64 " deleted; ",
+	       n.images, n.images_deleted, n.packs, n.packs_marked, n.packs_repacked,
+	       (double)n.bytes_copied / (1 << 20), n.packs_deleted);
+	printf("puts %" PRIu64 " (%.1f MiB), deletions: %" PRIu64 " packs, %" PRIu64
+	       " index files, %" PRIu64 " others; ",
+	       s->puts, (double)s->put_bytes / (1 << 20), s->packs_deleted, s->index_deleted,
+	       s->others_deleted);
 }
 
 static bool keeps(void *ctx, uint32_t pack)
@@ -387,20 +343,6 @@ static void sweep(struct repo *r)
 	gc_view_done(&v);
 }
 
-static void forget(struct repo *r, uint64_t number)
-{
-	struct repo_images l = { 0 };
-	struct err e = { 0 };
-
-	bench_ok("images", repo_images_load(r, false, &l, &e), &e);
-	if (number >= l.count)
-		bench_die("forget: there are fewer images", -EINVAL, NULL);
-	bench_ok("forget",
-		 gc_forget(r, (const uint8_t(*)[REPO_NAME_HASH])l.items[number]->hash, 1, 0, &e),
-		 &e);
-	repo_images_done(&l);
-}
-
 static void list(struct repo *r)
 {
 	struct repo_images l = { 0 };
@@ -422,22 +364,112 @@ static void work(struct scale *s, const char *what, uint64_t seed)
 		return;
 	}
 	if (!strcmp(what, "prune")) {
-		prune(r, seed);
+		prune(s, r, seed);
 		return;
 	}
 	if (!strcmp(what, "sweep")) {
 		sweep(r);
 		return;
 	}
-	if (!strcmp(what, "forget")) {
-		forget(r, seed);
-		return;
-	}
 	bench_ok("index", repo_load_index(r, &e), &e);
 	printf("%" PRIu64 " entries, %zu files; ", repo_index_entries(r->index),
 	       repo_index_files(r->index));
 	if (strcmp(what, "open") != 0)
-		ingest(s, r, seed, !strcmp(what, "known"));
+		capture(s, r, seed, !strcmp(what, "known"));
+}
+
+static void usage(double began)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_SELF, &u);
+	printf("%.2f s, %.2f s CPU, peak %ld MiB\n", bench_seconds() - began,
+	       (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+		       (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6,
+	       u.ru_maxrss >> 10);
+	fflush(stdout);
+}
+
+/* ---- a prune that deletes -------------------------------------------------------------------------- */
+
+/* Upon the newest image. */
+static void put_true(struct scale *s, struct repo *r, uint64_t step)
+{
+	struct stream_chunks c = { .scale = s, .seed = (uint64_t)getpid(), .true_bytes = true };
+	struct repo_images l = { 0 };
+	struct err e = { 0 };
+
+	bench_ok("index", repo_load_index(r, &e), &e);
+	bench_ok("images", repo_images_load(r, false, &l, &e), &e);
+	ingest(r, &c, step, l.items[l.count - 1]);
+	repo_images_done(&l);
+}
+
+static void put_first(struct scale *s, struct repo *r, uint64_t ignored)
+{
+	(void)ignored;
+	put_true(s, r, 100);
+}
+
+/* With every other one of its new chunks anew. */
+static void put_second(struct scale *s, struct repo *r, uint64_t ignored)
+{
+	(void)ignored;
+	put_true(s, r, 200);
+}
+
+/* The @count oldest, and the last but one. */
+static void forget(struct scale *s, struct repo *r, uint64_t count)
+{
+	struct repo_images l = { 0 };
+	struct err e = { 0 };
+
+	(void)s;
+	bench_ok("images", repo_images_load(r, false, &l, &e), &e);
+	if (count + 2 > l.count)
+		bench_die("delete: there are fewer images", -EINVAL, NULL);
+	for (size_t i = 0; i <= count; i++) {
+		const struct repo_image *it = l.items[i < count ? i : l.count - 2];
+
+		bench_ok("forget",
+			 gc_forget(r, (const uint8_t(*)[REPO_NAME_HASH])it->hash, 1, 0, &e), &e);
+	}
+	printf("%" PRIu64 " of %zu images; ", count + 1, l.count);
+	repo_images_done(&l);
+}
+
+static void delete (struct scale *s, uint64_t count)
+{
+	static const struct {
+		const char *name;
+		void (*run)(struct scale *s, struct repo *r, uint64_t n);
+		uint64_t n; /* 0: @count */
+	} steps[] = { { "first", put_first, 0 },
+		      { "second", put_second, 0 },
+		      { "forget", forget, 0 },
+		      { "prune, 2 days later", prune, 2 },
+		      { "prune, 4 days later", prune, 4 },
+		      { "prune, 8 days later", prune, 8 } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
+		const double began = bench_seconds();
+		const pid_t child = fork();
+		struct repo *r = NULL;
+		struct err e = { 0 };
+		int status;
+
+		if (child > 0) {
+			if (waitpid(child, &status, 0) != child || status != 0)
+				exit(1);
+			continue;
+		}
+		bench_ok("fork", child < 0 ? -errno : 0, NULL);
+		printf("%s: ", steps[i].name);
+		bench_ok("repo_open", repo_open(&s->store, &r, &e), &e);
+		steps[i].run(s, r, steps[i].n ? steps[i].n : count);
+		usage(began);
+		exit(0);
+	}
 }
 
 /* How many TiB it was made with, from the number of its first images: a file beside it says so. */
@@ -454,28 +486,47 @@ static uint64_t remembered(const char *dir, uint64_t tib)
 	return tib;
 }
 
+/* Likewise which packs were deleted. */
+static uint8_t *deleted_map(const char *dir, uint64_t packs)
+{
+	char path[4096];
+	void *map = MAP_FAILED;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/.deleted", dir);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd >= 0 && ftruncate(fd, (off_t)packs) == 0)
+		map = mmap(NULL, packs, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (map == MAP_FAILED)
+		bench_die(path, -errno, NULL);
+	close(fd);
+	return map;
+}
+
 int main(int argc, char **argv)
 {
 	struct scale s = { .store = { &scale_ops } };
 	const double began = bench_seconds();
-	struct rusage u;
 	struct err e = { 0 };
+	uint64_t n;
 
 	if (argc < 3)
 		bench_die("repo-scale WHAT DIR [N]", -EINVAL, NULL);
-	s.tib = remembered(argv[2], strcmp(argv[1], "make") ? 0 : strtoull(argv[3], NULL, 0));
+	n = argc > 3 ? strtoull(argv[3], NULL, 0) : 0;
+	s.tib = remembered(argv[2], strcmp(argv[1], "make") ? 0 : n);
 	s.chunks = s.tib * CHUNKS;
-	s.packs = (s.chunks + PER_PACK - 1) / PER_PACK;
+	s.packs = s.tib * PACKS;
+	s.deleted = deleted_map(argv[2], s.packs);
 	bench_ok(argv[2], store_dir_open(argv[2], true, &s.below, &e), &e);
+	if (!strcmp(argv[1], "delete")) {
+		delete (&s, n);
+		return 0;
+	}
 	if (!strcmp(argv[1], "make")) {
 		make(&s);
 	} else {
-		work(&s, argv[1], argc > 3 ? strtoull(argv[3], NULL, 0) : 0);
+		work(&s, argv[1], n);
 	}
-	getrusage(RUSAGE_SELF, &u);
-	printf("%.2f s, %.2f s CPU, peak %ld MiB\n", bench_seconds() - began,
-	       (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
-		       (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6,
-	       u.ru_maxrss >> 10);
+	usage(began);
 	return 0;
 }

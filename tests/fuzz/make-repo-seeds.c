@@ -57,10 +57,10 @@ static void save_pack(const char *dir, const char *name, const struct crypt *cry
 	char object[PACK_NAME_SIZE];
 
 	assert_int_equal(store_memory_new(&s), 0);
-	assert_int_equal(pack_new(fixture_id, crypt, &p, NULL), 0);
+	assert_int_equal(pack_new(s, fixture_id, crypt, &p, NULL), 0);
 	pack_fill(p);
 	assert_int_equal(pack_seal(p, hash, NULL), 0);
-	assert_int_equal(pack_put(p, s, NULL), 0);
+	assert_int_equal(pack_put(p, NULL), 0);
 	save(dir, name, how, s, pack_name(hash, object));
 }
 

@@ -39,11 +39,14 @@ static inline struct cast cast_new(const struct scene *s)
 
 /* How many small packs are joined; 0: as many as by default. */
 static unsigned int small_many;
+/* Packs from that size on are gathered; 0: GC_SMALL_PACK. */
+static uint64_t small_pack;
 
 static inline struct gc_settings settings_at(uint64_t now_ns)
 {
 	return (struct gc_settings){ .grace_ns = GRACE,
 				     .small_many = small_many,
+				     .small_pack = small_pack,
 				     .repack_dead_percent = GC_REPACK_DEAD_PERCENT_DEFAULT,
 				     .now_ns = now_ns };
 }

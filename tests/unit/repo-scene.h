@@ -92,8 +92,13 @@ static inline void scene_free(struct store *s)
 
 static inline struct scene_store *scene_store_new(struct store *below)
 {
-	static const struct store_ops ops = { scene_put, scene_get,  scene_size, scene_list,
-					      scene_del, scene_free, scene_time };
+	static const struct store_ops ops = { .put = scene_put,
+					      .get = scene_get,
+					      .size = scene_size,
+					      .list = scene_list,
+					      .del = scene_del,
+					      .free = scene_free,
+					      .time = scene_time };
 	struct scene_store *x = calloc(1, sizeof(*x));
 
 	assert_non_null(x);
@@ -159,12 +164,16 @@ static inline struct repo *scene_open(const struct scene *s)
 
 /* ---- captures ---------------------------------------------------------------------------------------- */
 
+/* Bytes of a chunk that do not compress, so that packs have a size; a test that needs large ones says so before. */
+#ifndef SCENE_NOISE
+#define SCENE_NOISE 512
+#endif
+
 static inline void scene_plain(unsigned int seed, uint8_t plain[SCENE_CHUNK])
 {
 	for (uint32_t i = 0; i < SCENE_CHUNK; i += sizeof(seed))
 		memcpy(plain + i, &seed, sizeof(seed));
-	/* so much that does not compress that packs have a size */
-	for (uint32_t i = 0, x = seed * 2654435761u + 1; i < 512;
+	for (uint32_t i = 0, x = seed * 2654435761u + 1; i < SCENE_NOISE;
 	     i++, x = x * 1664525u + 1013904223u)
 		plain[i] = (uint8_t)(x >> 24);
 }
@@ -256,7 +265,7 @@ static inline int scene_put_pack(struct scene_pack *p, bool index, struct err *e
 	if (!pack_entries(p->pack))
 		return 0;
 	assert_int_equal(pack_seal(p->pack, hash, e), 0);
-	r = pack_put(p->pack, repo->store, e);
+	r = pack_put(p->pack, e);
 	if (r < 0 || !index)
 		return r;
 	assert_int_equal(repo_index_builder_new(repo->format.id, repo->crypt, &b, e), 0);
@@ -279,7 +288,7 @@ static inline int scene_capture(struct repo *r, const unsigned int *seeds, size_
 	struct err e = { 0 };
 	int k;
 
-	assert_int_equal(pack_new(r->format.id, r->crypt, &pack, &e), 0);
+	assert_int_equal(pack_new(r->store, r->format.id, r->crypt, &pack, &e), 0);
 	p.pack = pack;
 	k = scene_fill(&p, seeds, n, &root);
 	if (k >= 0)

@@ -62,6 +62,58 @@ static void the_same_is_chosen_however_many_names_are_looked_up_together(void **
 	}
 }
 
+static int count_live_chunk(void *ctx, uint64_t ordinal, uint32_t pack,
+			    const struct repo_entry *entry)
+{
+	const struct gc_view *v = ctx;
+	const bool page = le32_get(entry->plain_len) & REPO_ENTRY_PAGE;
+	unsigned int seed;
+	bool needed = page;
+
+	(void)pack;
+	if (!gc_view_is_live(v, ordinal)) {
+		assert_false(gc_view_is_newest(v, ordinal));
+		return 0;
+	}
+	/* the newest image, the last one, has chunks 5 to 12 and 1 to 3; the first one all, so only 4 is not needed */
+	for (seed = 1; seed <= 12 && !page; seed++) {
+		uint8_t plain[SCENE_CHUNK];
+		struct chunk_id id, name;
+
+		scene_plain(seed, plain);
+		chunk_id_of(plain, sizeof(plain), &id);
+		crypt_name(v->repo->crypt, &id, &name);
+		if (!memcmp(&name, &entry->name, sizeof(name)))
+			needed = seed != 4;
+	}
+	if (!page)
+		assert_int_equal(gc_view_is_newest(v, ordinal), needed);
+	return 0;
+}
+
+/* Whatever the batch: what the newest image needs, all of it and nothing else, also what older ones need too. */
+static void what_the_newest_image_needs_is_known(void **state)
+{
+	for (int encrypted = 0; encrypted < 2; encrypted++) {
+		_cleanup_scene_ struct scene s = scene_new(encrypted);
+		_cleanup_(repo_freep) struct repo *r = scene_open(&s);
+
+		images_new(&s);
+		for (size_t batch = 0; batch < BATCHES_MAX; batch += 3) {
+			uint64_t chunks = 0;
+			struct err e = { 0 };
+			struct gc_view v;
+
+			walk(r, batch, &v);
+			assert_int_equal(repo_index_each(r->index, count_live_chunk, &v, &e), 0);
+			for (size_t i = 0; i < v.n_packs; i++)
+				chunks += v.packs[i].newest.chunks;
+			assert_int_equal(chunks, 11);
+			gc_view_done(&v);
+		}
+	}
+}
+
 struct first_pack {
 	char name[STORE_NAME_MAX + 1];
 };
@@ -101,6 +153,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_same_is_chosen_however_many_names_are_looked_up_together),
+		cmocka_unit_test(what_the_newest_image_needs_is_known),
 		cmocka_unit_test(what_is_missing_is_told_with_an_image_that_needs_it),
 	};
 

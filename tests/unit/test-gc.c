@@ -234,7 +234,7 @@ static void test_strays(void **state)
 
 	cast_new(&s);
 	assert_int_equal(repo_load_index(r, &e), 0);
-	assert_int_equal(pack_new(r->format.id, NULL, &pack, &e), 0);
+	assert_int_equal(pack_new(r->store, r->format.id, NULL, &pack, &e), 0);
 	p.pack = pack;
 	assert_int_equal(scene_fill(&p, (const unsigned int[]){ 31, 32 }, 2, &root), 0);
 	assert_int_equal(scene_put_pack(&p, false, &e), 0);

@@ -1,19 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #include "lib/image/codec.h"
 #include "lib/image/digest.h"
 #include "lib/image/record.h"
 #include "lib/image/tree.h"
 #include "lib/repo/pack.h"
+#include "tests/unit/both-kinds.h"
 
 #define CHUNKS	  5u
 #define PAGES	  2u
@@ -72,7 +67,7 @@ static void pack_fill(struct fixture *f)
 	_cleanup_(pack_freep) struct pack *p = NULL;
 	uint8_t hash[REPO_NAME_HASH];
 
-	assert_int_equal(pack_new(repo_id, f->crypt, &p, NULL), 0);
+	assert_int_equal(pack_new(f->store, repo_id, f->crypt, &p, NULL), 0);
 	for (size_t i = 0; i < ENTRIES; i++) {
 		assert_int_equal(pack_add(p, kind_of(i), &f->id[i], f->plain_len[i], f->frame[i],
 					  f->frame_len[i], NULL),
@@ -81,38 +76,28 @@ static void pack_fill(struct fixture *f)
 	}
 	assert_int_equal(pack_entries(p), ENTRIES);
 	assert_int_equal(pack_seal(p, f->hash, NULL), 0);
-	assert_int_equal(pack_put(p, f->store, NULL), 0);
+	assert_int_equal(pack_put(p, NULL), 0);
 	assert_int_equal(pack_seal(p, hash, NULL), 0);
 	assert_memory_equal(hash, f->hash, sizeof(hash));
 	/* it is there already */
-	assert_int_equal(pack_put(p, f->store, NULL), 0);
+	assert_int_equal(pack_put(p, NULL), 0);
 }
 
-static int fixture_make(void **state, bool encrypted)
+static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 
 	assert_non_null(f);
-	*state = f;
 	assert_int_equal(store_memory_new(&f->store), 0);
-	if (encrypted)
+	if (both_kinds_sealed(state))
 		assert_int_equal(crypt_new(&f->crypt, NULL), 0);
 	for (size_t i = 0; i < CHUNKS; i++)
 		chunk_make(f, i);
 	for (size_t i = CHUNKS; i < ENTRIES; i++)
 		page_make(f, i);
 	pack_fill(f);
+	*state = f;
 	return 0;
-}
-
-static int setup_plain(void **state)
-{
-	return fixture_make(state, false);
-}
-
-static int setup_sealed(void **state)
-{
-	return fixture_make(state, true);
 }
 
 static int teardown(void **state)
@@ -398,6 +383,7 @@ static void an_object_of_another_purpose_is_refused(void **state)
 
 static void a_pack_never_grows_beyond_its_most(void **state)
 {
+	_cleanup_(store_freep) struct store *s = NULL;
 	_cleanup_(pack_freep) struct pack *p = NULL;
 	const uint32_t len = 7u << 20;
 	uint8_t *frame = calloc(1, len), hash[REPO_NAME_HASH];
@@ -406,7 +392,8 @@ static void a_pack_never_grows_beyond_its_most(void **state)
 	int r = 0;
 
 	assert_non_null(frame);
-	assert_int_equal(pack_new(repo_id, NULL, &p, NULL), 0);
+	assert_int_equal(store_memory_new(&s), 0);
+	assert_int_equal(pack_new(s, repo_id, NULL, &p, NULL), 0);
 	while (r == 0)
 		r = pack_add(p, REPO_KIND_CHUNK, &id, 4u << 20, frame, len, &e);
 	assert_int_equal(r, -EFBIG);
@@ -420,8 +407,8 @@ static void a_pack_never_grows_beyond_its_most(void **state)
 
 static void an_empty_pack_can_be_stored(void **state)
 {
-	_cleanup_(pack_freep) struct pack *p = NULL;
 	_cleanup_(store_freep) struct store *s = NULL;
+	_cleanup_(pack_freep) struct pack *p = NULL;
 	_cleanup_free_ struct repo_entry *entries = NULL;
 	uint8_t hash[REPO_NAME_HASH];
 	uint64_t size;
@@ -429,10 +416,10 @@ static void an_empty_pack_can_be_stored(void **state)
 	size_t n = 1;
 
 	assert_int_equal(store_memory_new(&s), 0);
-	assert_int_equal(pack_new(repo_id, NULL, &p, NULL), 0);
-	assert_int_equal(pack_put(p, s, NULL), -EINVAL);
+	assert_int_equal(pack_new(s, repo_id, NULL, &p, NULL), 0);
+	assert_int_equal(pack_put(p, NULL), -EINVAL);
 	assert_int_equal(pack_seal(p, hash, NULL), 0);
-	assert_int_equal(pack_put(p, s, NULL), 0);
+	assert_int_equal(pack_put(p, NULL), 0);
 	assert_int_equal(store_size(s, pack_name(hash, name), &size, NULL), 0);
 	assert_int_equal(size, pack_bytes(p));
 	assert_int_equal(pack_read_index(s, hash, repo_id, false, &entries, &n, NULL), 0);
@@ -442,32 +429,26 @@ static void an_empty_pack_can_be_stored(void **state)
 /* A pack with a longer list than is read with its end. */
 static void a_long_list_is_read_whole(void **state)
 {
-	_cleanup_(pack_freep) struct pack *p = NULL;
 	_cleanup_(store_freep) struct store *s = NULL;
+	_cleanup_(pack_freep) struct pack *p = NULL;
 	_cleanup_free_ struct repo_entry *entries = NULL;
 	struct chunk_id id = { { 0 } };
 	uint8_t hash[REPO_NAME_HASH];
 	size_t n = 0;
 
 	assert_int_equal(store_memory_new(&s), 0);
-	assert_int_equal(pack_new(repo_id, NULL, &p, NULL), 0);
+	assert_int_equal(pack_new(s, repo_id, NULL, &p, NULL), 0);
 	for (uint32_t i = 0; i < 3000; i++) {
 		memcpy(id.b, &i, sizeof(i));
 		assert_int_equal(pack_add(p, REPO_KIND_CHUNK, &id, 65536, "frame", 5, NULL), 0);
 	}
 	assert_int_equal(pack_seal(p, hash, NULL), 0);
-	assert_int_equal(pack_put(p, s, NULL), 0);
+	assert_int_equal(pack_put(p, NULL), 0);
 	assert_int_equal(pack_read_index(s, hash, repo_id, false, &entries, &n, NULL), 0);
 	assert_int_equal(n, 3000);
 	for (uint32_t i = 0; i < n; i++)
 		assert_memory_equal(&entries[i], pack_entry(p, i), sizeof(*entries));
 }
-
-#define BOTH(test)                                                       \
-	{ #test " (in the clear)", test, setup_plain, teardown, NULL },  \
-	{                                                                \
-#test " (encrypted)", test, setup_sealed, teardown, NULL \
-	}
 
 int main(void)
 {
@@ -476,8 +457,7 @@ int main(void)
 		BOTH(a_pack_lists_what_was_added),
 		BOTH(every_entry_comes_out_as_it_went_in),
 		BOTH(a_flipped_bit_of_an_entry_is_refused_or_stays_in_its_check),
-		cmocka_unit_test_setup_teardown(a_sealed_entry_is_refused_in_anothers_place,
-						setup_sealed, teardown),
+		SEALED(a_sealed_entry_is_refused_in_anothers_place),
 		BOTH(a_flipped_bit_anywhere_never_makes_a_wrong_list),
 		BOTH(the_walk_finds_all_but_what_is_damaged),
 		BOTH(a_truncated_pack_is_refused_or_walked),

@@ -1,40 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "tests/unit/repo-index-fixture.h"
+#include "tests/unit/repo-index-store.h"
 
 #define PACKS	     6u
 #define ENTRIES	     ((uint64_t)PACKS * FIXTURE_PACK_ENTRIES)
 #define FILE_ENTRIES 1100u /* of the new files: three of them */
-
-struct fixture {
-	struct store *store;
-	struct crypt *crypt; /* NULL: not encrypted */
-};
-
-static int setup_plain(void **state)
-{
-	struct fixture *f = calloc(1, sizeof(*f));
-
-	assert_non_null(f);
-	assert_int_equal(store_memory_new(&f->store), 0);
-	*state = f;
-	return 0;
-}
-
-static int setup_sealed(void **state)
-{
-	setup_plain(state);
-	return crypt_new(&((struct fixture *)*state)->crypt, NULL);
-}
-
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-
-	store_free(f->store);
-	crypt_free(f->crypt);
-	free(f);
-	return 0;
-}
 
 /* Four small files, of two packs, of one each, and of the last two. */
 static void small_files_put(struct fixture *f)
@@ -392,16 +361,6 @@ static void a_listing_that_saw_half_of_a_merge_misses_nothing(void **state)
 	}
 	repo_index_free(x);
 }
-
-#define PLAIN(test)                                                        \
-	{                                                                  \
-#test " (in the clear)", test, setup_plain, teardown, NULL \
-	}
-#define SEALED(test)                                                     \
-	{                                                                \
-#test " (encrypted)", test, setup_sealed, teardown, NULL \
-	}
-#define BOTH(test) PLAIN(test), SEALED(test)
 
 int main(void)
 {

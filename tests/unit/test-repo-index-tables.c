@@ -2,6 +2,7 @@
 /* Index files that were merged together: their one table of packs; and asking them for many names in order. */
 #include "lib/repo/repo_index_file.h"
 #include "lib/repo/repo_index_scan.h"
+#include "tests/unit/both-kinds.h"
 #include "tests/unit/repo-index-fixture.h"
 
 #define PACKS	     1000u
@@ -124,7 +125,7 @@ static void open_files(struct fixture *f)
 	crypt_session_free(session);
 }
 
-static void setup(void **state, bool sealed)
+static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 	const struct repo_index_merge how = { .most = UINT64_MAX, .file_entries = FILE_ENTRIES };
@@ -138,7 +139,7 @@ static void setup(void **state, bool sealed)
 	*f->lossy = (struct lossy){ .store = { &lossy_ops }, .at = UINT64_MAX };
 	assert_int_equal(store_memory_new(&f->lossy->below), 0);
 	f->store = &f->lossy->store;
-	if (sealed)
+	if (both_kinds_sealed(state))
 		assert_int_equal(crypt_new(&f->crypt, NULL), 0);
 	put_packs(f, 0, PACKS / 2, hash);
 	put_packs(f, PACKS / 2, PACKS / 2, hash);
@@ -149,17 +150,6 @@ static void setup(void **state, bool sealed)
 	delete_superseded(f);
 	open_files(f);
 	*state = f;
-}
-
-static int setup_plain(void **state)
-{
-	setup(state, false);
-	return 0;
-}
-
-static int setup_sealed(void **state)
-{
-	setup(state, true);
 	return 0;
 }
 
@@ -428,16 +418,6 @@ static void a_damaged_block_is_told_each_time_it_is_read(void **state)
 	assert_true(damaged >= REPO_INDEX_BLOCK && damaged <= 10 * REPO_INDEX_BLOCK);
 	free(names);
 }
-
-#define PLAIN(test)                                                        \
-	{                                                                  \
-#test " (in the clear)", test, setup_plain, teardown, NULL \
-	}
-#define SEALED(test)                                                     \
-	{                                                                \
-#test " (encrypted)", test, setup_sealed, teardown, NULL \
-	}
-#define BOTH(test) PLAIN(test), SEALED(test)
 
 int main(void)
 {

@@ -1,38 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <pthread.h>
 
-#include "tests/unit/repo-index-fixture.h"
-
-struct fixture {
-	struct store *store;
-	struct crypt *crypt; /* NULL: not encrypted */
-};
-
-static int setup_plain(void **state)
-{
-	struct fixture *f = calloc(1, sizeof(*f));
-
-	assert_non_null(f);
-	assert_int_equal(store_memory_new(&f->store), 0);
-	*state = f;
-	return 0;
-}
-
-static int setup_sealed(void **state)
-{
-	setup_plain(state);
-	return crypt_new(&((struct fixture *)*state)->crypt, NULL);
-}
-
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-
-	store_free(f->store);
-	crypt_free(f->crypt);
-	free(f);
-	return 0;
-}
+#include "tests/unit/repo-index-store.h"
 
 /* One thread, and many minutes where each of its memory accesses is watched. */
 #ifdef __SANITIZE_THREAD__
@@ -504,16 +473,6 @@ static void many_threads_find_at_once(void **state)
 		assert_null(failed);
 	}
 }
-
-#define PLAIN(test)                                                        \
-	{                                                                  \
-#test " (in the clear)", test, setup_plain, teardown, NULL \
-	}
-#define SEALED(test)                                                     \
-	{                                                                \
-#test " (encrypted)", test, setup_sealed, teardown, NULL \
-	}
-#define BOTH(test) PLAIN(test), SEALED(test)
 
 int main(void)
 {

@@ -145,6 +145,28 @@ static int put(struct store *s)
 	return store_put(s, NAME, BYTES, LEN, NULL);
 }
 
+/* The same in two pieces. */
+static int put_draft_said(struct store *s, struct err *e)
+{
+	const struct iovec parts[] = { { (void *)BYTES, 3 }, { (void *)(BYTES + 3), LEN - 3 } };
+	_cleanup_(store_draft_freep) struct store_draft *d = NULL;
+	int r = store_draft_new(s, "packs/", &d, e);
+
+	for (size_t i = 0; i < ARRAY_SIZE(parts) && r == 0; i++)
+		r = store_draft_add(d, &parts[i], 1, e);
+	return r == 0 ? store_draft_put(d, NAME, e) : r;
+}
+
+static int put_draft(struct store *s)
+{
+	return put_draft_said(s, NULL);
+}
+
+static int put_said(struct store *s, struct err *e)
+{
+	return store_put(s, NAME, BYTES, LEN, e);
+}
+
 static int del(struct store *s)
 {
 	return store_del(s, NAME, NULL);
@@ -164,12 +186,12 @@ static void begin_anew(void **state)
 	}
 }
 
-static void who_is_killed_while_putting_leaves_all_or_nothing(void **state)
+static void killed_while_putting(void **state, int (*how)(struct store *s))
 {
 	struct store *s = store_fixture_store(state);
 	int at, there = 0;
 
-	for (at = 0; killed_at(s, at, put); at++) {
+	for (at = 0; killed_at(s, at, how); at++) {
 		bool is = whole(s);
 
 		there += is;
@@ -186,6 +208,16 @@ static void who_is_killed_while_putting_leaves_all_or_nothing(void **state)
 	assert_true(whole(s));
 }
 
+static void who_is_killed_while_putting_leaves_all_or_nothing(void **state)
+{
+	killed_while_putting(state, put);
+}
+
+static void who_is_killed_with_a_draft_leaves_all_or_nothing(void **state)
+{
+	killed_while_putting(state, put_draft);
+}
+
 static void who_is_killed_while_deleting_leaves_all_or_nothing(void **state)
 {
 	struct store *s = store_fixture_store(state);
@@ -200,7 +232,7 @@ static void who_is_killed_while_deleting_leaves_all_or_nothing(void **state)
 	assert_false(whole(s));
 }
 
-static void a_put_that_fails_leaves_all_or_nothing(void **state)
+static void failing_put(void **state, int (*how)(struct store *s, struct err *e))
 {
 	struct store *s = store_fixture_store(state);
 	bool failed = true;
@@ -211,19 +243,54 @@ static void a_put_that_fails_leaves_all_or_nothing(void **state)
 		int r;
 
 		steps_begin(at, -EIO);
-		r = store_put(s, NAME, BYTES, LEN, &e);
+		r = how(s, &e);
 		failed = steps.number > at;
 		steps_begin(-1, 0);
 		is = whole(s);
 		assert_true(r == -EIO || (r == 0 && is));
 		if (r < 0)
-			assert_non_null(strstr(e.text, NAME));
+			assert_non_null(strstr(e.text, "packs/"));
 		/* a name in tmp/ that cannot be removed is no reason to fail */
 		assert_int_equal(temporary(state), failed && r == 0);
 		assert_int_equal(store_dir_clean(s, 0, NULL), 0);
 		assert_int_equal(temporary(state), 0);
 		assert_int_equal(put(s), is ? -EEXIST : 0);
 		begin_anew(state);
+	}
+}
+
+static void a_put_that_fails_leaves_all_or_nothing(void **state)
+{
+	failing_put(state, put_said);
+}
+
+static void a_draft_that_fails_leaves_all_or_nothing(void **state)
+{
+	failing_put(state, put_draft_said);
+}
+
+/* After a write or an fsync that failed nobody knows what is there. */
+static void a_draft_is_not_tried_twice(void **state)
+{
+	static const char *const only[] = { "write", "flush" };
+	const struct iovec part = { (void *)BYTES, LEN };
+	struct store *s = store_fixture_store(state);
+
+	for (size_t i = 0; i < ARRAY_SIZE(only); i++) {
+		_cleanup_(store_draft_freep) struct store_draft *d = NULL;
+		int r;
+
+		assert_int_equal(store_draft_new(s, "packs/", &d, NULL), 0);
+		steps_begin(0, -EIO);
+		steps.only = only[i];
+		r = store_draft_add(d, &part, 1, NULL);
+		assert_int_equal(r, i == 0 ? -EIO : 0);
+		if (r == 0)
+			assert_int_equal(store_draft_put(d, NAME, NULL), -EIO);
+		steps_begin(-1, 0);
+		assert_int_equal(store_draft_add(d, &part, 1, NULL), -EIO);
+		assert_int_equal(store_draft_put(d, NAME, NULL), -EIO);
+		assert_false(whole(s));
 	}
 }
 
@@ -243,6 +310,17 @@ static void a_deletion_that_fails_says_so(void **state)
 	assert_false(whole(s));
 }
 
+/* How the put that was just seen was done: the file system may itself be one that cannot. */
+static enum store_kind way_of(void **state)
+{
+	enum store_kind way = strstr(steps.seen, "rename")	? STORE_KIND_DIR_RENAME
+			      : strstr(steps.seen, "temporary") ? STORE_KIND_DIR_TEMPORARY
+								: STORE_KIND_DIR;
+
+	assert_true(way >= ((const struct store_fixture *)*state)->kind);
+	return way;
+}
+
 static void the_steps_are_those_that_are_written_down(void **state)
 {
 	static const char *const expected[] = {
@@ -253,19 +331,29 @@ static void the_steps_are_those_that_are_written_down(void **state)
 		"flush-folder flush-folder ",
 	};
 	struct store *s = store_fixture_store(state);
-	enum store_kind way;
 
 	steps_begin(-1, 0);
 	assert_int_equal(put(s), 0);
-	/* the file system may itself be one that cannot */
-	way = strstr(steps.seen, "rename")	? STORE_KIND_DIR_RENAME
-	      : strstr(steps.seen, "temporary") ? STORE_KIND_DIR_TEMPORARY
-						: STORE_KIND_DIR;
-	assert_true(way >= ((const struct store_fixture *)*state)->kind);
-	assert_string_equal(steps.seen, expected[way]);
+	assert_string_equal(steps.seen, expected[way_of(state)]);
 	steps_begin(-1, 0);
 	assert_int_equal(del(s), 0);
 	assert_string_equal(steps.seen, "delete flush-folder ");
+}
+
+static void the_steps_of_a_draft_are_those_that_are_written_down(void **state)
+{
+	static const char *const expected[] = {
+		"folder nameless write write folder flush link flush-folder flush-folder "
+		"flush-folder ",
+		"folder nameless folder temporary write write folder flush link unlink flush-folder "
+		"flush-folder flush-folder ",
+		"folder nameless folder temporary write write folder flush link rename flush-folder "
+		"flush-folder flush-folder ",
+	};
+
+	steps_begin(-1, 0);
+	assert_int_equal(put_draft(store_fixture_store(state)), 0);
+	assert_string_equal(steps.seen, expected[way_of(state)]);
 }
 
 /* Another writer may have been killed before it had flushed them. */
@@ -595,10 +683,14 @@ static void only_old_temporary_files_are_cleaned(void **state)
 
 static const struct CMUnitTest tests_of_each[] = {
 	cmocka_unit_test(who_is_killed_while_putting_leaves_all_or_nothing),
+	cmocka_unit_test(who_is_killed_with_a_draft_leaves_all_or_nothing),
 	cmocka_unit_test(who_is_killed_while_deleting_leaves_all_or_nothing),
 	cmocka_unit_test(a_put_that_fails_leaves_all_or_nothing),
+	cmocka_unit_test(a_draft_that_fails_leaves_all_or_nothing),
+	cmocka_unit_test(a_draft_is_not_tried_twice),
 	cmocka_unit_test(a_deletion_that_fails_says_so),
 	cmocka_unit_test(the_steps_are_those_that_are_written_down),
+	cmocka_unit_test(the_steps_of_a_draft_are_those_that_are_written_down),
 	cmocka_unit_test(what_is_found_is_made_durable),
 	cmocka_unit_test(who_is_slower_is_told_that_it_exists),
 	cmocka_unit_test(no_room_is_said_with_what_to_do),

@@ -343,6 +343,56 @@ static void a_byte_in_memory_can_rot(void **state)
 
 /* ---- one that fails on purpose ---------------------------------------------------------------------------------------- */
 
+/* "whole and well", in two pieces. */
+static struct store_draft *draft_of(struct store *s)
+{
+	const struct iovec parts[] = {
+		{ (void *)"whole", 5 }, { NULL, 0 }, { (void *)" and ", 5 }, { (void *)"well", 4 }
+	};
+	struct store_draft *d;
+
+	assert_int_equal(store_draft_new(s, "packs/", &d, NULL), 0);
+	assert_int_equal(store_draft_add(d, parts, 2, NULL), 0);
+	assert_int_equal(store_draft_add(d, parts + 2, 2, NULL), 0);
+	return d;
+}
+
+static void a_draft_is_seen_when_it_has_its_name(void **state)
+{
+	struct store *s = store_fixture_store(state);
+	struct store_draft *first = draft_of(s), *second = draft_of(s);
+	struct said said = { 0 };
+	struct err e = { 0 };
+
+	assert_int_equal(store_list(s, "", say, &said, NULL), 0);
+	assert_int_equal(said.n, 0);
+	assert_int_equal(store_draft_put(first, "packs/4f/4f0c", NULL), 0);
+	expect_text(s, "packs/4f/4f0c", "whole and well");
+	store_draft_free(first);
+	assert_int_equal(store_draft_put(second, "packs/4f/4f0c", &e), -EEXIST);
+	assert_non_null(strstr(e.text, "packs/4f/4f0c"));
+	/* the other name of it is still free */
+	assert_int_equal(store_draft_put(second, "packs/50/5000", NULL), 0);
+	store_draft_free(second);
+	expect_text(s, "packs/4f/4f0c", "whole and well");
+	expect_text(s, "packs/50/5000", "whole and well");
+}
+
+static void a_draft_that_is_freed_was_never_there(void **state)
+{
+	struct store *s = store_fixture_store(state);
+	struct store_draft *d = draft_of(s);
+	struct said said = { 0 };
+
+	assert_int_equal(store_draft_put(d, "packs/../x", NULL), -EINVAL);
+	store_draft_free(d);
+	assert_int_equal(store_draft_new(s, "packs", &d, NULL), -EINVAL);
+	assert_int_equal(store_draft_new(s, "../", &d, NULL), -EINVAL);
+	assert_int_equal(store_list(s, "", say, &said, NULL), 0);
+	assert_int_equal(said.n, 0);
+	store_draft_free(NULL);
+}
+
 static void calls_and_bytes_are_counted(void **state)
 {
 	struct store *s = store_fixture_store(state);
@@ -386,6 +436,35 @@ static void one_operation_fails(void **state)
 	store_fault_at(s, 0, STORE_FAULT_FAIL, -EIO);
 	store_fault_at(s, 0, STORE_FAULT_NONE, 0);
 	assert_int_equal(store_del(s, "a", NULL), 0);
+}
+
+/* A put like another when it gets its name, and only then. */
+static void a_draft_meets_faults(void **state)
+{
+	struct store *s = store_fixture_store(state);
+	const struct iovec part = { (void *)"more", 4 };
+	struct store_draft *d = draft_of(s);
+	struct err e = { 0 };
+	uint64_t size;
+
+	store_fault_at(s, 0, STORE_FAULT_FAIL, -ENOSPC);
+	assert_int_equal(store_draft_put(d, "packs/a", &e), -ENOSPC);
+	assert_non_null(strstr(e.text, "on purpose"));
+	assert_int_equal(store_draft_put(d, "packs/a", NULL), -ENOSPC);
+	store_draft_free(d);
+	assert_int_equal(store_size(s, "packs/a", &size, NULL), -ENOENT);
+
+	d = draft_of(s);
+	assert_int_equal(store_draft_put(d, "packs/a", NULL), 0);
+	store_draft_free(d);
+	assert_int_equal(store_fault_counts(s).puts, 2);
+	assert_int_equal(store_fault_counts(s).put_bytes, 14);
+
+	d = draft_of(s);
+	store_fault_at(s, 0, STORE_FAULT_DEAD, -ESHUTDOWN);
+	assert_int_equal(store_del(s, "packs/b", NULL), -ESHUTDOWN);
+	assert_int_equal(store_draft_add(d, &part, 1, NULL), -ESHUTDOWN);
+	store_draft_free(d);
 }
 
 static void the_answer_to_an_operation_is_lost(void **state)
@@ -450,6 +529,8 @@ static const struct CMUnitTest promises[] = {
 	cmocka_unit_test(what_was_put_can_be_got),
 	cmocka_unit_test(an_object_may_be_empty),
 	cmocka_unit_test(a_second_put_changes_nothing),
+	cmocka_unit_test(a_draft_is_seen_when_it_has_its_name),
+	cmocka_unit_test(a_draft_that_is_freed_was_never_there),
 	cmocka_unit_test(what_is_not_there_is_not_found),
 	cmocka_unit_test(nothing_is_read_beyond_the_end),
 	cmocka_unit_test(an_object_longer_than_asked_for_is_not_read),
@@ -470,6 +551,7 @@ static const struct {
 	{ STORE_KIND_MEMORY, cmocka_unit_test(a_byte_in_memory_can_rot) },
 	{ STORE_KIND_FAULT, cmocka_unit_test(calls_and_bytes_are_counted) },
 	{ STORE_KIND_FAULT, cmocka_unit_test(one_operation_fails) },
+	{ STORE_KIND_FAULT, cmocka_unit_test(a_draft_meets_faults) },
 	{ STORE_KIND_FAULT, cmocka_unit_test(the_answer_to_an_operation_is_lost) },
 	{ STORE_KIND_FAULT, cmocka_unit_test(a_dead_store_does_nothing_any_more) },
 	{ STORE_KIND_FAULT, cmocka_unit_test(a_store_that_dies_afterwards_has_done_it) },
