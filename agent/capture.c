@@ -103,8 +103,10 @@ static int capture_able(const struct capture *c, enum capture_strategy strategy,
 	const struct disk *d = c->disk;
 	int r;
 
-	if (strategy != CAPTURE_OFFLINE && d->is_file)
-		return err_set(e, -EINVAL, "%s is a file: it is captured offline", d->path);
+	if (strategy != CAPTURE_OFFLINE && d->is_file) {
+		return err_set(e, -EINVAL, "%s is a file: it is captured offline%s", d->path,
+			       c->together ? " and alone, not at one instant with others" : "");
+	}
 	if (c->together && !ops->below) {
 		return err_set(
 			e, -ENOTSUP,

@@ -66,7 +66,7 @@ _ambroctl() {
 	fi
 	if [[ $current == -* ]]; then
 		case $verb in
-		capture) common+=" --output --force --strategy --cow --cow-size --on-overflow --level --max-freeze --threads --hooks --hook-timeout --limit-read --limit-write --full-speed" &&
+		capture) common+=" --output --force --strategy --cow --cow-size --on-overflow --chunk-size --level --max-freeze --threads --hooks --hook-timeout --limit-read --limit-write --full-speed" &&
 			common+=" --ignore-read-errors --progress --quiet --repo --host --disk --tag --full --state-dir --encrypt --recipient --key-file --passphrase-file --passphrase-fd" ;;
 		status) common+=" --repair" ;;
 		repo) common+=" $(_ambroctl_options repo "${COMP_WORDS[verb_at + 1]}")" ;;

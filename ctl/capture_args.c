@@ -9,6 +9,7 @@
 #include "ctl/verb.h"
 #include "lib/base/cleanup.h"
 #include "lib/image/codec.h"
+#include "lib/image/format.h"
 
 static const char capture_help[] =
 	"Usage: ambroctl capture [SOURCE…] -o FILE|- [-o FILE…] [OPTION]…\n"
@@ -38,6 +39,8 @@ static const char capture_help[] =
 	"                           ram, a directory, or a block device, whose content is lost\n"
 	"      --cow-size SIZE      of the COW store, in bytes, or with K, M, G (default: by the disk's use)\n"
 	"      --on-overflow WHAT   when that is full: fail (default), or go on as precopy\n"
+	"      --chunk-size SIZE    of FILE: 64K, 128K, 256K, 512K, 1M, 2M or 4M (default: by the disk's use);\n"
+	"                           a repository takes files of its own chunk size, 256K if not said otherwise\n"
 	"      --level LEVEL        fast, default, max, or zstd's number -7 … 19\n"
 	"      --max-freeze MS      longest time a file system may stand still (default 2000)\n"
 	"      --threads N          to compress with (default: one per CPU)\n"
@@ -80,6 +83,7 @@ enum {
 	OPTION_FULL_SPEED,
 	OPTION_ENCRYPT,
 	OPTION_RECIPIENT,
+	OPTION_CHUNK_SIZE,
 };
 
 static int capture_check_strategy(const char *name)
@@ -124,9 +128,23 @@ static int capture_set_manners(struct capture_args *a, int option)
 	}
 }
 
-/* Of encrypted files. */
-static int capture_set_encrypt(struct capture_args *a, int option)
+static int capture_set_chunk_size(struct capture_args *a)
 {
+	if (verb_parse_size("capture", "--chunk-size", optarg, 1, &a->chunk_size) < 0)
+		return -EINVAL;
+	if (a->chunk_size >= UINT64_C(1) << AMBRO_CHUNK_SHIFT_MIN &&
+	    a->chunk_size <= UINT64_C(1) << AMBRO_CHUNK_SHIFT_MAX &&
+	    !(a->chunk_size & (a->chunk_size - 1)))
+		return 0;
+	verb_usage("capture", "--chunk-size: %s is not a power of two within 64K … 4M", optarg);
+	return -EINVAL;
+}
+
+/* Of files. */
+static int capture_set_file(struct capture_args *a, int option)
+{
+	if (option == OPTION_CHUNK_SIZE)
+		return capture_set_chunk_size(a);
 	if (option == OPTION_ENCRYPT) {
 		a->encrypt = true;
 		return 0;
@@ -145,7 +163,7 @@ static int capture_set_repo(struct capture_args *a, int option)
 	switch (option) {
 	case OPTION_DISK:
 		a->disk = optarg;
-		return 0;
+		return verb_check_name("capture", "--disk", optarg);
 	case OPTION_TAG:
 		return tag_list_add(&a->tags, "capture", optarg);
 	case OPTION_STATE_DIR:
@@ -207,7 +225,8 @@ static int capture_set(struct capture_args *a, int option)
 		return capture_set_repo(a, option);
 	case OPTION_ENCRYPT:
 	case OPTION_RECIPIENT:
-		return capture_set_encrypt(a, option);
+	case OPTION_CHUNK_SIZE:
+		return capture_set_file(a, option);
 	default:
 		return capture_set_manners(a, option);
 	}
@@ -247,6 +266,10 @@ static int capture_parse_sources(int n, char **sources, struct capture_args *a)
 	a->to_repo = arg_repo.path && (arg_repo.explicit || !a->n_outputs);
 	if (a->to_repo && a->n_outputs)
 		return verb_usage("capture", "into a repository or into a file? not both");
+	if (a->to_repo && a->chunk_size) {
+		return verb_usage("capture", "--chunk-size is for files; a repository has its own "
+					     "(repo init --chunk-size)");
+	}
 	if (!a->to_repo && !a->n_outputs) {
 		return verb_usage("capture",
 				  "where to? give -o FILE, -o - for stdout, or --repo DIR");
@@ -256,9 +279,15 @@ static int capture_parse_sources(int n, char **sources, struct capture_args *a)
 		return verb_usage("capture", "%u source%s and %u outputs: give -o once for each",
 				  a->n_sources, a->n_sources == 1 ? "" : "s", a->n_outputs);
 	}
+	if (a->disk && n > 1)
+		return verb_usage("capture", "--disk is one disk's name, and these are several");
 	for (int i = 0; i < n; i++) {
 		if (!*sources[i])
 			return verb_usage("capture", "the source is empty");
+		for (int k = 0; k < i; k++) {
+			if (!strcmp(sources[i], sources[k]))
+				return verb_usage("capture", "%s is given twice", sources[i]);
+		}
 		a->sources[i] = sources[i];
 	}
 	return -1;
@@ -290,6 +319,7 @@ int capture_args_parse(int argc, char **argv, struct capture_args *a)
 		{ "state-dir", required_argument, NULL, OPTION_STATE_DIR },
 		{ "encrypt", no_argument, NULL, OPTION_ENCRYPT },
 		{ "recipient", required_argument, NULL, OPTION_RECIPIENT },
+		{ "chunk-size", required_argument, NULL, OPTION_CHUNK_SIZE },
 		VERB_HOST_OPTION,
 		VERB_REPO_OPTIONS,
 		VERB_OPTIONS,

@@ -19,6 +19,7 @@ struct capture_args {
 	int level;
 	const char *cow, *overflow;		   /* NULL: the agent's default */
 	uint64_t max_freeze_ms, threads, cow_size; /* 0: the agent's defaults */
+	uint64_t chunk_size;			   /* of outputs; 0: as above */
 	const char *hooks;			   /* NULL: the agent's default */
 	uint64_t hook_timeout_s, limit_read,
 		limit_write; /* limits: bytes per second; 0: as above */

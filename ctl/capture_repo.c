@@ -29,7 +29,7 @@ int capture_repo_open(struct capture_repo *r, struct err *e)
 	r->host = repo_image_word(arg_repo.host ? arg_repo.host : name);
 	if (!r->host)
 		return err_oom(e);
-	n = repo_arg_open(&arg_repo, true, &r->repo, e);
+	n = repo_arg_open(&arg_repo, REPO_ARG_CHUNKS, &r->repo, e);
 	if (n < 0)
 		return n;
 	r->fd = open(arg_repo.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -53,31 +53,6 @@ static bool image_is_of(const struct repo_image *i, const char *host, const char
 	return !strcmp(i->host, host) && !strcmp(i->disk, disk);
 }
 
-/*
- * The image that this machine put there last, read from the repository: one object, where all would have to be read to find
- * the newest. 1, 0 when it is of no use, or an error.
- */
-static int feed_parent_kept(struct capture_feed *f, const struct capture_repo *r, struct err *e)
-{
-	const struct repo_image *kept = capture_state_image(&f->state);
-	struct err why = { 0 };
-	int n;
-
-	if (!kept)
-		return 0;
-	n = repo_image_get(r->repo, kept->hash, &f->kept, &why);
-	if (n == -ENOENT || n == -EBADMSG || n == -ENOTSUP || n == -EXDEV)
-		return 0;
-	if (n < 0) {
-		*e = why;
-		return n;
-	}
-	if (!image_is_of(f->kept, r->host, f->disk))
-		return 0;
-	f->parent = f->kept;
-	return 1;
-}
-
 /* The newest image of the same disk. */
 static int feed_parent_newest(struct capture_feed *f, struct capture_repo *r, struct err *e)
 {
@@ -99,6 +74,7 @@ static int feed_parent_newest(struct capture_feed *f, struct capture_repo *r, st
  */
 static int feed_parent(struct capture_feed *f, struct capture_repo *r, struct err *e)
 {
+	const struct repo_image *last = capture_state_image(&f->state);
 	int n;
 
 	if (r->full || f->state.lost)
@@ -106,10 +82,11 @@ static int feed_parent(struct capture_feed *f, struct capture_repo *r, struct er
 	/* who may only add has no look at what is there, and what it needs in its own state (capture_state.h) */
 	if (f->state.pages) {
 		f->parent = capture_state_parent(&f->state);
+	} else if (last && image_is_of(last, r->host, f->disk)) {
+		/* the one that this machine put there last was read, where all would have to be to find the newest */
+		f->parent = last;
 	} else {
-		n = feed_parent_kept(f, r, e);
-		if (n == 0)
-			n = feed_parent_newest(f, r, e);
+		n = feed_parent_newest(f, r, e);
 		if (n < 0)
 			return n;
 	}
@@ -313,7 +290,6 @@ void capture_feed_done(struct capture_feed *f)
 	pthread_cond_destroy(&f->decided);
 	pthread_mutex_destroy(&f->lock);
 	repo_image_free(f->image);
-	repo_image_free(f->kept);
 	capture_state_done(&f->state);
 	free(f->disk);
 	*f = (struct capture_feed){ 0 };

@@ -38,7 +38,6 @@ struct capture_feed {
 	char *disk;			 /* the name under which its images are kept */
 	struct capture_state state;	 /* what is known of its last image */
 	const struct repo_image *parent; /* NULL: none */
-	struct repo_image *kept;	 /* owned: perhaps it is that */
 	int stream_in, stream_out;	 /* stream_out: the agent's */
 	int parent_in, parent_out;	 /* parent_out: the agent's; -EBADF: no parent */
 	struct cancel cancel;

@@ -143,7 +143,7 @@ static int state_judge(struct capture_state *s, struct repo *r, struct err *e)
 
 	if (!s->last || !s->last->image)
 		return 0;
-	n = last_image_find(s->last, r, &fate, e);
+	n = last_image_find(s->last, r, &fate, &s->found, e);
 	if (n < 0)
 		return n;
 	s->there = fate == LAST_IMAGE_THERE;
@@ -214,7 +214,7 @@ int capture_state_open(struct capture_state *s, const char *dir, struct repo *r,
 
 const struct repo_image *capture_state_image(const struct capture_state *s)
 {
-	return s->there ? s->last->image : NULL;
+	return s->found;
 }
 
 const struct repo_image *capture_state_parent(const struct capture_state *s)
@@ -234,6 +234,7 @@ void capture_state_keep(struct capture_state *s, const struct repo_image *i)
 void capture_state_done(struct capture_state *s)
 {
 	last_image_free(s->last);
+	repo_image_free(s->found);
 	if (s->lock > 0)
 		close_fd(s->lock);
 	*s = (struct capture_state){ .lock = -EBADF };

@@ -16,10 +16,11 @@
 #include "lib/repo/repo.h"
 
 struct capture_state {
-	struct last_image *last; /* NULL: nothing is kept */
-	int lock;		 /* one capture of a disk at a time */
-	bool pages;		 /* keep them: the repository cannot be read */
-	bool there;		 /* the last image is in the repository, and not forgotten */
+	struct last_image *last;  /* NULL: nothing is kept */
+	struct repo_image *found; /* owned: that one, as the repository has it */
+	int lock;		  /* one capture of a disk at a time */
+	bool pages;		  /* keep them: the repository cannot be read */
+	bool there;		  /* the last image is in the repository, and not forgotten */
 	bool lost; /* the last image is not in the repository any more, though nobody has forgotten it */
 };
 
@@ -29,7 +30,7 @@ struct capture_state {
  */
 int capture_state_open(struct capture_state *s, const char *dir, struct repo *r, const char *host,
 		       const char *disk, struct err *e);
-/* The last image, when it is in the repository and not forgotten, or NULL. */
+/* The last image as the repository has it, when it is there, not forgotten, and can be read, or NULL. */
 const struct repo_image *capture_state_image(const struct capture_state *s);
 /* The same, when it can be a parent for who cannot read it there: its pages are kept. */
 const struct repo_image *capture_state_parent(const struct capture_state *s);

@@ -9,14 +9,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "ctl/render.h"
 #include "ctl/repo_arg.h"
+#include "lib/base/hex.h"
 #include "lib/repo/repo_source.h"
 
-static int image_file_open_in_repo(struct image_file *f, struct err *e)
+static int image_file_open_in_repo(struct image_file *f, bool chunks, struct err *e)
 {
 	int r;
 
-	r = repo_arg_open(&arg_repo, true, &f->repo, e);
+	r = repo_arg_open(&arg_repo, chunks ? REPO_ARG_CHUNKS : REPO_ARG_IMAGES, &f->repo, e);
 	if (r < 0)
 		return r;
 	f->fd = open(arg_repo.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -27,8 +29,9 @@ static int image_file_open_in_repo(struct image_file *f, struct err *e)
 		r = repo_images_select(&f->images, f->path, arg_repo.host, &f->image, e);
 	if (r == -ENOENT && f->images.damaged) {
 		return err_set(e, -EBADMSG,
-			       "no image %.100s, but %zu images are damaged; the first: %.200s",
-			       f->path, f->images.damaged, f->images.first_damage.text);
+			       "no image %.100s, but %zu image%s damaged; the first: %.200s",
+			       f->path, f->images.damaged, f->images.damaged == 1 ? " is" : "s are",
+			       f->images.first_damage.text);
 	}
 	if (r >= 0)
 		r = repo_source_open(f->repo, f->image, &f->reader, e);
@@ -85,7 +88,7 @@ static int image_file_open_file(struct image_file *f, struct err *e)
 	return r;
 }
 
-int image_file_open(const char *path, struct image_file *ret, struct err *e)
+int image_file_open(const char *path, bool chunks, struct image_file *ret, struct err *e)
 {
 	struct image_file f = { .path = path, .fd = -EBADF };
 	int r;
@@ -95,7 +98,8 @@ int image_file_open(const char *path, struct image_file *ret, struct err *e)
 			       "an image cannot be read from a pipe: its index is at its end; "
 			       "save it to a file first (or use zstd -dc)");
 	}
-	r = image_file_in_repo(path) ? image_file_open_in_repo(&f, e) : image_file_open_file(&f, e);
+	r = image_file_in_repo(path) ? image_file_open_in_repo(&f, chunks, e)
+				     : image_file_open_file(&f, e);
 	if (r < 0) {
 		image_file_done(&f);
 		return r;
@@ -116,6 +120,25 @@ void image_file_done(struct image_file *f)
 	repo_free(f->repo);
 	f->repo = NULL;
 	f->fd = close_fd(f->fd);
+}
+
+const char *image_file_name(const struct image_file *f, char buf[REPO_IMAGE_NAME_MAX])
+{
+	return f->image ? repo_image_name(f->image, buf) : f->path;
+}
+
+int image_file_to_json(const struct image_file *f, json_t *o)
+{
+	char name[REPO_IMAGE_NAME_MAX], hex[2 * REPO_NAME_HASH + 1];
+	int r;
+
+	/* each of these fails when @o is NULL */
+	r = json_object_set_new(o, "image", render_json_string(image_file_name(f, name)));
+	if (r == 0 && f->image) {
+		hex_encode(f->image->hash, sizeof(f->image->hash), hex);
+		r = json_object_set_new(o, "hash", json_string(hex));
+	}
+	return r < 0 ? -ENOMEM : 0;
 }
 
 char *image_file_time(uint64_t realtime_ns, char *buf, size_t size)

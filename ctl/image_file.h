@@ -5,7 +5,10 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
+
+#include <jansson.h>
 
 #include "lib/base/err.h"
 #include "lib/image/image_reader.h"
@@ -31,11 +34,16 @@ struct image_file {
 /*
  * A regular file or a repository's image ("-" is refused with the reason); -EBADMSG when it is damaged or no image. What is
  * encrypted is unlocked by arg_repo's keys (ctl/key_source.h): -ENOKEY, … Who gives a key for a file that is not encrypted is
- * refused by -EINVAL.
+ * refused by -EINVAL. Without @chunks only the manifest can be looked at, and a repository's index need not be whole.
  */
-int image_file_open(const char *path, struct image_file *ret, struct err *e);
+int image_file_open(const char *path, bool chunks, struct image_file *ret, struct err *e);
 /* Accepts IMAGE_FILE_NONE. */
 void image_file_done(struct image_file *f);
+
+/* What it is called, whatever was written for it: the file's path, or the name in full. Into @buf where that is needed. */
+const char *image_file_name(const struct image_file *f, char buf[REPO_IMAGE_NAME_MAX]);
+/* That, and which of several of that name: "image" and, of a repository's, "hash" into @o (NULL: nothing). 0 or -ENOMEM. */
+int image_file_to_json(const struct image_file *f, json_t *o);
 
 /* "2024-05-01 13:37:00 UTC" of nanoseconds since 1970; "unknown" for 0. Returns @buf of @size bytes. */
 char *image_file_time(uint64_t realtime_ns, char *buf, size_t size);

@@ -413,8 +413,10 @@ void key_source_readers_done(struct key_source_readers *r)
 	*r = (struct key_source_readers){ 0 };
 }
 
-static int source_ask_and_unlock_file(const char *what, struct sealed_head *h, struct err *e)
+static int source_ask_and_unlock_file(const struct key_source *k, const char *what,
+				      struct sealed_head *h, struct err *e)
 {
+	const char *of = k->of ? k->of : "";
 	char question[512], readers[64];
 	int n = -ENOKEY;
 
@@ -427,8 +429,9 @@ static int source_ask_and_unlock_file(const char *what, struct sealed_head *h, s
 		if (n == -ENOTTY) {
 			return err_set(e, -ENOKEY,
 				       "it is encrypted (for %s), and there is no terminal to ask "
-				       "for its passphrase: give --key-file or --passphrase-file",
-				       sealed_head_readers(h, readers, sizeof(readers)));
+				       "for its passphrase: give --%skey-file or "
+				       "--%spassphrase-file",
+				       sealed_head_readers(h, readers, sizeof(readers)), of, of);
 		}
 		if (n == 0)
 			n = sealed_head_unlock_passphrase(h, s, e);
@@ -451,9 +454,11 @@ int key_source_unlock_file(const struct key_source *k, const char *what, struct 
 	if (passphrase)
 		return sealed_head_unlock_passphrase(h, passphrase, e);
 	if (!sealed_head_has_passphrase(h)) {
-		return err_set(e, -ENOKEY, "it is encrypted for a key, which --key-file must give");
+		return err_set(e, -ENOKEY,
+			       "it is encrypted for a key, which --%skey-file must give",
+			       k->of ? k->of : "");
 	}
-	return source_ask_and_unlock_file(what, h, e);
+	return source_ask_and_unlock_file(k, what, h, e);
 }
 
 /* ---- writing keys ------------------------------------------------------------------------------- */
@@ -502,6 +507,13 @@ static int source_first_slot(const struct key_source *k, struct secret **passphr
 	ret->secret = *passphrase;
 	if (key)
 		memcpy(ret->public, key->public, KEY_SIZE);
+	/* it would be refused from then on (keys_unlock_key()) */
+	if (key && key->has_repository) {
+		return err_set(e, -EPERM,
+			       "the key's file has a line AMBRO-REPOSITORY-1, so the key is for "
+			       "another repository and would not open this one: make a new key, or "
+			       "use it without that line");
+	}
 	return 0;
 }
 
@@ -513,13 +525,12 @@ int key_source_init(const struct key_source *k, struct store *s, struct repo_for
 	_cleanup_(newfile_freep) struct newfile *file = NULL;
 	_cleanup_(crypt_freep) struct crypt *c = NULL;
 	struct key_slot_new slots[2];
-	struct repo_format there;
 	int r;
 
 	/* before anybody is asked for anything */
-	r = repo_format_get(s, &there, e);
-	if (r != -ENOENT)
-		return r < 0 ? r : err_set(e, -EEXIST, "there is a repository already");
+	r = repo_init_check(s, e);
+	if (r < 0)
+		return r;
 	if (recovery) {
 		r = newfile_open(recovery, 0400, false, &file, e);
 		if (r < 0)

@@ -22,6 +22,7 @@ struct key_source {
 	const char *key_file;	     /* --key-file: a secret key, NULL: none */
 	const char *passphrase_file; /* --passphrase-file */
 	int passphrase_fd;	     /* --passphrase-fd; -1: none */
+	const char *of;		     /* what these options begin with, "image-"; NULL: nothing */
 };
 #define KEY_SOURCE_NONE             \
 	{                           \
@@ -44,7 +45,8 @@ int key_source_unlock_slot(const struct key_source *k, struct repo *r, char ret_
 /*
  * The first key slot of a repository that is being made, by what was given (a key file may be a public key), a credential, or a
  * passphrase that is asked for twice; with @recovery (a path, which must not exist) also a recipient whose secret key is
- * written there, mode 0400. Sets @f->id and @f->encrypted (keys_init()). -EEXIST: there is a repository.
+ * written there, mode 0400. Sets @f->id and @f->encrypted (keys_init()). Errors as repo_init_check()'s; -EPERM: the
+ * key's file says that it is for another repository.
  */
 int key_source_init(const struct key_source *k, struct store *s, struct repo_format *f,
 		    const char *recovery, struct err *e);

@@ -61,23 +61,31 @@ int repo_arg_store(const struct repo_arg *a, bool create, struct store **ret, st
 
 static int repo_arg_unlock(const struct repo_arg *a, struct repo *r, struct err *e)
 {
-	int n;
-
 	if (!r->format.encrypted && key_source_given(&a->keys)) {
 		return err_set(
 			e, -EINVAL,
 			"the repository is not encrypted, but a key was given for it: nothing "
 			"is written in the clear to a place that should be encrypted");
 	}
-	if (r->format.encrypted) {
-		n = key_source_unlock(&a->keys, r, e);
-		if (n < 0)
-			return n;
-	}
-	return repo_load_index(r, e);
+	return r->format.encrypted ? key_source_unlock(&a->keys, r, e) : 0;
 }
 
-int repo_arg_open(const struct repo_arg *a, bool unlock, struct repo **ret, struct err *e)
+static int repo_arg_load_index(struct repo *r, struct err *e)
+{
+	struct err why = { 0 };
+	int n = repo_load_index(r, &why);
+
+	if (n == -EBADMSG) {
+		return err_set(e, n, "%.400s ('ambroctl repo repair' makes the index anew)",
+			       why.text);
+	}
+	if (n < 0)
+		*e = why;
+	return n;
+}
+
+int repo_arg_open(const struct repo_arg *a, enum repo_arg_want want, struct repo **ret,
+		  struct err *e)
 {
 	_cleanup_(repo_freep) struct repo *r = NULL;
 	struct store *store = NULL;
@@ -87,8 +95,10 @@ int repo_arg_open(const struct repo_arg *a, bool unlock, struct repo **ret, stru
 	if (n < 0)
 		return n;
 	n = repo_open(store, &r, e);
-	if (n >= 0 && unlock)
+	if (n >= 0 && want >= REPO_ARG_IMAGES)
 		n = repo_arg_unlock(a, r, e);
+	if (n >= 0 && want >= REPO_ARG_CHUNKS)
+		n = repo_arg_load_index(r, e);
 	if (n < 0)
 		return err_prefix(e, "%s", a->path), n;
 	*ret = TAKE_PTR(r);

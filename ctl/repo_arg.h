@@ -21,9 +21,13 @@ extern struct repo_arg arg_repo;
 
 /* -EINVAL with words when none was given. */
 int repo_arg_require(struct err *e);
-/*
- * Open it; with @unlock give it its keys (a key for one that is not encrypted is refused) and load its index.
- */
-int repo_arg_open(const struct repo_arg *a, bool unlock, struct repo **ret, struct err *e);
+/* Each more than the one before. A damaged index must not hinder who does not need it. */
+enum repo_arg_want {
+	REPO_ARG_FORMAT, /* neither keys nor index */
+	REPO_ARG_IMAGES, /* its keys (a key for one that is not encrypted is refused): images and notes can be read */
+	REPO_ARG_CHUNKS, /* and its index */
+};
+int repo_arg_open(const struct repo_arg *a, enum repo_arg_want want, struct repo **ret,
+		  struct err *e);
 /* The store alone: for making a repository. The directory is made when @create and it is not there. */
 int repo_arg_store(const struct repo_arg *a, bool create, struct store **ret, struct err *e);

@@ -19,16 +19,17 @@ static const char check_help[] =
 	"Is everything there that the images need? Names what is damaged, and which bytes of which images that\n"
 	"hurts. Nothing is changed.\n"
 	"\n" VERB_REPO_HELP
-	"      --read-data[=PART]    read packs, too: all, or a part of them, 10% (each day the next tenth) or\n"
-	"                            3/10 (the third of ten parts)\n"
+	"      --read-data[=PART]    read packs, too: all, or a part of them, 10% (another tenth each day, or with\n"
+	"                            --state each time) or 3/10 (the third of ten parts)\n"
 	"      --no-key              compare what is stored with its names, which needs no key\n"
-	"      --state FILE          note in FILE what was read, and go on there after an interruption\n"
+	"      --state FILE          note in FILE what was read, to go on there after an interruption, and with 10%\n"
+	"                            which tenth is next\n"
 	"      --threads N           readers (default: one per CPU, at most 4)\n"
 	"      --json                the result is one object\n"
 	"  -h, --help                this text\n"
 	"\n"
-	"Exit codes: 0 all is well; 1 failed; 2 wrong command line; 3 something is damaged or missing; 7 not\n"
-	"allowed; 130 interrupted.\n";
+	"Exit codes: 0 all is well; 1 failed; 2 wrong command line; 3 something is damaged or missing; 6 FILE is\n"
+	"not the state of a check, or another check uses it; 7 not allowed; 130 interrupted.\n";
 
 static const char repair_help[] =
 	"Usage: ambroctl repo repair [OPTION]…\n"
@@ -57,6 +58,7 @@ enum {
 #define CHECK_PARTS_MAX	  1000
 /* Said one by one on a terminal; all of them are in the JSON. */
 #define CHECK_DAMAGES_SHOWN 50
+#define COUNT_MAX	    48
 #define DAY_NS		    (UINT64_C(24) * 3600 * 1000000000)
 
 struct check_args {
@@ -67,14 +69,14 @@ struct check_args {
 /* What is told while it goes on. */
 struct telling {
 	struct render_bar bar;
-	const char *phase;
+	const char *verb, *phase;
 	json_t *damages; /* array */
 	uint64_t said;
 };
 
-static void telling_begin(struct telling *t, const char *phase)
+static void telling_begin(struct telling *t, const char *verb, const char *phase)
 {
-	*t = (struct telling){ .phase = phase, .damages = json_array() };
+	*t = (struct telling){ .verb = verb, .phase = phase, .damages = json_array() };
 	render_bar_begin(&t->bar, arg_json ? RENDER_BAR_NONE : RENDER_BAR_AUTO);
 }
 
@@ -99,7 +101,7 @@ static int check_open(bool no_key, struct repo **ret, struct err *e)
 	int n = repo_arg_require(e);
 
 	if (n >= 0)
-		n = repo_arg_open(&arg_repo, false, &r, e);
+		n = repo_arg_open(&arg_repo, REPO_ARG_FORMAT, &r, e);
 	if (n < 0)
 		return n;
 	if (!r->format.encrypted && key_source_given(&arg_repo.keys))
@@ -109,6 +111,13 @@ static int check_open(bool no_key, struct repo **ret, struct err *e)
 	if (n >= 0)
 		*ret = TAKE_PTR(r);
 	return n;
+}
+
+/* "1 image", "2 images". */
+static const char *count_of(uint64_t n, const char *one, const char *many, char buf[COUNT_MAX])
+{
+	snprintf(buf, COUNT_MAX, "%" PRIu64 " %s", n, n == 1 ? one : many);
+	return buf;
 }
 
 /* ---- damage -------------------------------------------------------------------------------------- */
@@ -132,7 +141,7 @@ static json_t *damage_json(const struct repo_damage *d)
 static void telling_damage(void *ctx, const struct repo_damage *d)
 {
 	struct telling *t = ctx;
-	char partition[32] = "";
+	char partition[32] = "", size[COUNT_MAX];
 
 	if (arg_json) {
 		json_array_append_new(t->damages, damage_json(d));
@@ -141,27 +150,30 @@ static void telling_damage(void *ctx, const struct repo_damage *d)
 	if (t->said++ >= CHECK_DAMAGES_SHOWN)
 		return;
 	if (!d->image) {
-		verb_say("repo check", "%s %s", d->object, d->what);
+		verb_say(t->verb, "%s %s", d->object, d->what);
 		return;
 	}
 	if (d->partition)
-		snprintf(partition, sizeof(partition), ", partition %u", d->partition);
-	verb_say("repo check", "%s cannot be restored: %" PRIu64 " bytes at %" PRIu64 "%s: %s",
-		 d->image, d->length, d->offset, partition, d->what);
+		snprintf(partition, sizeof(partition), ", in partition %u", d->partition);
+	verb_say(t->verb, "%s cannot be restored: %s at byte %" PRIu64 " of the disk%s: %s",
+		 d->image, count_of(d->length, "byte", "bytes", size), d->offset, partition,
+		 d->what);
 }
 
 /* ---- check --------------------------------------------------------------------------------------- */
 
-static int check_print_json(const struct telling *t, const struct repo_check_result *r)
+static int check_print_json(const struct telling *t, const struct repo_check_settings *s,
+			    const struct repo_check_result *r)
 {
-	json_t *o = json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:O}", "ok",
-			      r->damages == 0, "objects", (json_int_t)r->objects, "packs",
-			      (json_int_t)r->packs, "images", (json_int_t)r->images, "images_hurt",
-			      (json_int_t)r->images_hurt, "packs_read", (json_int_t)r->packs_read,
-			      "packs_skipped", (json_int_t)r->packs_skipped, "bytes_read",
-			      (json_int_t)r->bytes_read, "entries_checked",
-			      (json_int_t)r->entries_checked, "decoded", (int)r->decoded, "walked",
-			      (int)r->walked, "damages", t->damages);
+	json_t *o = json_pack(
+		"{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:O}", "ok",
+		r->damages == 0, "part", (json_int_t)(s->parts ? r->part + 1 : 0), "parts",
+		(json_int_t)s->parts, "objects", (json_int_t)r->objects, "packs",
+		(json_int_t)r->packs, "images", (json_int_t)r->images, "images_hurt",
+		(json_int_t)r->images_hurt, "packs_read", (json_int_t)r->packs_read,
+		"packs_skipped", (json_int_t)r->packs_skipped, "bytes_read",
+		(json_int_t)r->bytes_read, "entries_checked", (json_int_t)r->entries_checked,
+		"decoded", (int)r->decoded, "walked", (int)r->walked, "damages", t->damages);
 
 	return render_json(o, stdout);
 }
@@ -169,21 +181,24 @@ static int check_print_json(const struct telling *t, const struct repo_check_res
 static void check_print(const struct telling *t, const struct repo_check_settings *s,
 			const struct repo_check_result *r)
 {
-	char size[RENDER_MAX], path[1024];
+	char size[RENDER_MAX], path[1024], images[COUNT_MAX], packs[COUNT_MAX];
 
 	if (t->said > CHECK_DAMAGES_SHOWN) {
 		verb_say("repo check", "… and %" PRIu64 " more; --json lists all",
 			 t->said - CHECK_DAMAGES_SHOWN);
 	}
-	printf("%s: %s, %" PRIu64 " images, %" PRIu64 " packs",
-	       render_safe(arg_repo.path, path, sizeof(path)), r->damages ? "DAMAGED" : "OK",
-	       r->images, r->packs);
+	printf("%s: %s, %s, %s", render_safe(arg_repo.path, path, sizeof(path)),
+	       r->damages ? "DAMAGED" : "OK", count_of(r->images, "image", "images", images),
+	       count_of(r->packs, "pack", "packs", packs));
 	if (s->parts) {
-		printf(", %" PRIu64 " of them read (%s)", r->packs_read + r->packs_skipped,
-		       render_size(r->bytes_read, size));
+		printf(", %" PRIu64 " read (%s)", r->packs_read, render_size(r->bytes_read, size));
+		if (r->packs_skipped)
+			printf(", %" PRIu64 " before the interruption", r->packs_skipped);
+		if (s->parts > 1)
+			printf(", part %u of %u", r->part + 1, s->parts);
 	}
 	if (r->damages)
-		printf(", %" PRIu64 " images hurt", r->images_hurt);
+		printf(", %s hurt", count_of(r->images_hurt, "image", "images", images));
 	putchar('\n');
 	if (!r->walked) {
 		verb_say("repo check",
@@ -202,7 +217,7 @@ static int check_run(const struct check_args *a)
 	struct err e = { 0 };
 	int n;
 
-	telling_begin(&t, "check");
+	telling_begin(&t, "repo check", "check");
 	s.cancel = verb_catch_signals();
 	s.report = telling_damage;
 	s.progress = telling_progress;
@@ -213,26 +228,29 @@ static int check_run(const struct check_args *a)
 	render_bar_end(&t.bar);
 	if (n < 0 && (n != -EBADMSG || !result.damages))
 		return verb_fail("repo check", &e);
-	if (arg_json && check_print_json(&t, &result) < 0)
+	if (arg_json && check_print_json(&t, &s, &result) < 0)
 		return VERB_FAILED;
 	if (!arg_json)
 		check_print(&t, &s, &result);
 	return result.damages ? VERB_DAMAGED : VERB_OK;
 }
 
-/* "" (all), "10%", "3/10" */
+/* NULL (all), "10%", "3/10" */
 static int check_parse_part(const char *text, struct repo_check_settings *s)
 {
 	unsigned long a, b;
 	char *end;
 
 	s->parts = 1;
+	s->part = 0;
+	s->rotate = false;
 	if (!text)
 		return 0;
 	a = strtoul(text, &end, 10);
 	if (*text >= '0' && *text <= '9' && strcmp(end, "%") == 0 && a >= 1 && a <= 100) {
 		s->parts = (unsigned int)DIV_ROUND_UP(100, a);
-		s->part = (unsigned int)(io_realtime_ns() / DAY_NS % s->parts);
+		s->part = repo_check_part_of_day(io_realtime_ns() / DAY_NS, s->parts);
+		s->rotate = s->parts > 1;
 		return 0;
 	}
 	if (*text >= '0' && *text <= '9' && *end == '/' && end[1] >= '0' && end[1] <= '9') {
@@ -308,7 +326,7 @@ static void telling_repaired(void *ctx, const char *object, const char *what)
 		json_array_append_new(t->damages, json_pack("{s:s, s:o}", "object", object, "what",
 							    render_json_string(what)));
 	} else if (t->said++ < CHECK_DAMAGES_SHOWN) {
-		verb_say("repo repair", "%s %s", object, what);
+		verb_say(t->verb, "%s %s", object, what);
 	}
 }
 
@@ -329,14 +347,18 @@ static int repair_print_json(const struct telling *t, const struct repo_repair_r
 static void repair_print(const struct repo_repair_result *r, const struct repo_check_result *check,
 			 bool dry_run)
 {
-	printf("%s %" PRIu64 " entries from %" PRIu64 " packs (%" PRIu64 " of these damaged)",
-	       dry_run ? "would index" : "indexed", r->entries, r->packs, r->packs_damaged);
+	char entries[COUNT_MAX], packs[COUNT_MAX], images[COUNT_MAX];
+
+	printf("%s %s from %s (%" PRIu64 " damaged)", dry_run ? "would index" : "indexed",
+	       count_of(r->entries, "entry", "entries", entries),
+	       count_of(r->packs, "pack", "packs", packs), r->packs_damaged);
 	if (dry_run) {
 		putchar('\n');
 		return;
 	}
-	printf("; %" PRIu64 " of %" PRIu64 " images are whole\n",
-	       check->images - MIN(check->images, check->images_hurt), check->images);
+	printf("; whole: %" PRIu64 " of %s\n",
+	       check->images - MIN(check->images, check->images_hurt),
+	       count_of(check->images, "image", "images", images));
 }
 
 /* Which images are whole now? */
@@ -363,7 +385,7 @@ static int repair_run(bool dry_run, bool alone)
 	struct err e = { 0 };
 	int n;
 
-	telling_begin(&t, "repair");
+	telling_begin(&t, "repo repair", "repair");
 	s.cancel = verb_catch_signals();
 	s.report = telling_repaired;
 	s.progress = telling_progress;

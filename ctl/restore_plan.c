@@ -167,10 +167,8 @@ static int plan_walk(struct restore_plan *p, struct restore_item *ret, struct er
 			continue;
 		}
 		r = image_cursor_at(p->cursor, p->next, &run, e);
-		if (r < 0) {
-			err_prefix(e, "region %" PRIu32, p->region);
+		if (r < 0)
 			return r;
-		}
 		if (r == 0) {
 			return err_set(e, -EBADMSG, "region %" PRIu32 ": its tree ends too early",
 				       p->region);

@@ -13,6 +13,7 @@
 #include "ctl/repo_arg.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/text.h"
+#include "lib/repo/repo_image.h"
 
 #define VERB_LINE_MAX 2048
 
@@ -77,8 +78,8 @@ int verb_fail(const char *verb, const struct err *e)
 	return e->code < 0 ? verb_exit_of(e->code) : VERB_FAILED;
 }
 
-/* One of VERB_REPO_OPTIONS. Returns whether it was, and a wrong number as -EINVAL after telling. */
-static int verb_repo_option(int option)
+/* One of VERB_REPO_OPTIONS. Returns whether it was, and a wrong value as -EINVAL after telling. */
+static int verb_repo_option(const char *verb, int option)
 {
 	uint64_t fd;
 
@@ -88,6 +89,8 @@ static int verb_repo_option(int option)
 		arg_repo.explicit = true;
 		return 1;
 	case VERB_OPTION_HOST:
+		if (verb_check_name(verb, "--host", optarg) < 0)
+			return -EINVAL;
 		arg_repo.host = optarg;
 		return 1;
 	case VERB_OPTION_KEY_FILE:
@@ -97,7 +100,7 @@ static int verb_repo_option(int option)
 		arg_repo.keys.passphrase_file = optarg;
 		return 1;
 	case VERB_OPTION_PASSPHRASE_FD:
-		if (verb_parse_u64("", "--passphrase-fd", optarg, 0, INT_MAX, &fd) < 0)
+		if (verb_parse_u64(verb, "--passphrase-fd", optarg, 0, INT_MAX, &fd) < 0)
 			return -EINVAL;
 		arg_repo.keys.passphrase_fd = (int)fd;
 		return 1;
@@ -109,6 +112,8 @@ static int verb_repo_option(int option)
 int verb_getopt(int argc, char **argv, const char *letters, const struct option *options,
 		const char *help, int *ret_code)
 {
+	/* argv[0] is "ambroctl: VERB" */
+	const char *space = strchr(argv[0], ' '), *verb = space ? space + 1 : "";
 	char all[64];
 
 	snprintf(all, sizeof(all), "%sh", letters);
@@ -129,14 +134,12 @@ int verb_getopt(int argc, char **argv, const char *letters, const struct option 
 			*ret_code = VERB_OK;
 			return VERB_GETOPT_RETURN;
 		case '?':
-			/* argv[0] is "ambroctl: VERB" */
-			fprintf(stderr, "Try 'ambroctl%s --help'.\n",
-				strchr(argv[0], ' ') ? strchr(argv[0], ' ') : "");
+			fprintf(stderr, "Try 'ambroctl%s --help'.\n", space ? space : "");
 			*ret_code = VERB_USAGE;
 			return VERB_GETOPT_RETURN;
 		default:
 			*ret_code = VERB_USAGE;
-			switch (verb_repo_option(c)) {
+			switch (verb_repo_option(verb, c)) {
 			case 0:
 				return c;
 			case 1:
@@ -190,6 +193,17 @@ int verb_parse_size(const char *verb, const char *what, const char *text, uint64
 	}
 	*ret = v << shift;
 	return 0;
+}
+
+int verb_check_name(const char *verb, const char *what, const char *text)
+{
+	if (repo_image_word_valid(text))
+		return 0;
+	verb_usage(verb,
+		   "%s: '%s' is not a name of at most %d letters, digits, '_', '-' and '.', of "
+		   "which the latter two never come first",
+		   what, text, REPO_IMAGE_WORD_MAX);
+	return -EINVAL;
 }
 
 static struct cancel verb_cancel;

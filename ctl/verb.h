@@ -114,6 +114,11 @@ int verb_parse_u64(const char *verb, const char *what, const char *text, uint64_
 /* The same for bytes, with K, M, G or T behind the number for powers of 1024. */
 int verb_parse_size(const char *verb, const char *what, const char *text, uint64_t min,
 		    uint64_t *ret);
+/*
+ * Is @text what a host, a disk or a tag in a repository may be called? What a person writes is never made to fit: it would
+ * be another's name. 0, or -EINVAL after telling the user.
+ */
+int verb_check_name(const char *verb, const char *what, const char *text);
 
 /* "ambroctl: VERB: …" on stderr, one line, unprintable characters escaped. */
 void verb_say(const char *verb, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -278,6 +278,10 @@ static int capture_append_options(sd_bus_message *m, const struct capture_args *
 		r = sd_bus_message_append(m, "{sv}", "cow_size", "t", a->cow_size);
 	if (r >= 0 && a->threads)
 		r = sd_bus_message_append(m, "{sv}", "threads", "u", (uint32_t)a->threads);
+	if (r >= 0 && a->chunk_size) {
+		r = sd_bus_message_append(m, "{sv}", "chunk_shift", "u",
+					  (uint32_t)__builtin_ctzll(a->chunk_size));
+	}
 	if (r >= 0)
 		r = capture_append_manners(m, a);
 	/* a name is needed, not a new one: the agent keeps connections apart */

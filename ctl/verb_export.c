@@ -23,7 +23,7 @@ static const char export_help[] =
 	"      --recipient KEY       a public key, or a file with one; may be repeated (ambroctl-key(1))\n"
 	"      --new-passphrase-file F, --new-passphrase-fd N\n"
 	"                            with --encrypt: the passphrase of FILE\n"
-	"  -q, --quiet               no progress\n"
+	"  -q, --quiet               no progress and no summary\n"
 	"      --json                the result is one object (stderr when the image goes to stdout)\n"
 	"  -h, --help                this text\n"
 	"\n"
@@ -50,15 +50,19 @@ struct export_args {
 struct export_sink {
 	int fd;
 	uint64_t written;
+	int error;		      /* of writing to fd: then it is not the image's fault */
 	struct sealed_writer *sealed; /* NULL: not encrypted */
 };
 
 static int export_write(void *ctx, const void *buf, size_t len)
 {
 	struct export_sink *s = ctx;
+	const int r = io_write_all(s->fd, buf, len);
 
 	s->written += len;
-	return io_write_all(s->fd, buf, len);
+	if (r < 0 && !s->error)
+		s->error = r;
+	return r;
 }
 
 /* What is to be encrypted on its way there. */
@@ -103,6 +107,10 @@ static int export_to(const struct export_args *a, const struct image_file *f,
 		if (r < 0)
 			err_set_errno(e, r, "cannot write the encrypted image");
 	}
+	if (r < 0 && sink->error) {
+		return err_set_errno(e, sink->error, "cannot write %s",
+				     strcmp(a->path, "-") ? a->path : "to standard output");
+	}
 	if (r < 0)
 		err_prefix(e, "%s", a->image);
 	return MIN(r, 0);
@@ -128,19 +136,44 @@ static void export_sink_done(struct export_sink *s)
 	sealed_writer_free(s->sealed);
 }
 
+/* To stderr when the image went to stdout. */
+static int export_print(const struct export_args *a, const struct image_file *f, uint64_t written,
+			struct err *e)
+{
+	FILE *out = strcmp(a->path, "-") ? stdout : stderr;
+	char name[REPO_IMAGE_NAME_MAX], path[1024], size[RENDER_MAX];
+	json_t *o;
+
+	repo_image_name(f->image, name);
+	if (!arg_json) {
+		if (!a->quiet) {
+			fprintf(out, "exported %s: %s written to %s\n", name,
+				render_size(written, size),
+				render_safe(a->path, path, sizeof(path)));
+		}
+		return 0;
+	}
+	o = json_pack("{s:s, s:o, s:I}", "name", name, "output", render_json_string(a->path),
+		      "written", (json_int_t)written);
+	if (image_file_to_json(f, o) < 0) {
+		json_decref(o);
+		return err_oom(e);
+	}
+	return render_json(o, out) < 0 ? err_set(e, -EIO, "cannot print the result") : 0;
+}
+
 static int export_run(const struct export_args *a, struct err *e)
 {
 	_cleanup_(image_file_done) struct image_file f = IMAGE_FILE_NONE;
 	_cleanup_(newfile_freep) struct newfile *file = NULL;
 	const bool to_stdout = !strcmp(a->path, "-");
 	_cleanup_(export_sink_done) struct export_sink sink = { .fd = STDOUT_FILENO };
-	char name[REPO_IMAGE_NAME_MAX];
 	int r;
 
 	r = repo_arg_require(e);
 	arg_repo.explicit = true;
 	if (r >= 0)
-		r = image_file_open(a->image, &f, e);
+		r = image_file_open(a->image, true, &f, e);
 	if (r >= 0 && !to_stdout) {
 		r = newfile_open(a->path, 0600, a->force, &file, e);
 		if (r == -EEXIST && !a->force)
@@ -154,12 +187,7 @@ static int export_run(const struct export_args *a, struct err *e)
 		r = export_to(a, &f, &sink, e);
 	if (r >= 0 && file)
 		r = newfile_publish(file, e);
-	if (r < 0 || !arg_json)
-		return r;
-	return render_json(json_pack("{s:s, s:o, s:I}", "name", repo_image_name(f.image, name),
-				     "output", render_json_string(a->path), "written",
-				     (json_int_t)sink.written),
-			   to_stdout ? stderr : stdout);
+	return r < 0 ? r : export_print(a, &f, sink.written, e);
 }
 
 /* 0, or -EINVAL after telling the user. */

@@ -63,8 +63,10 @@ struct forget {
 	size_t *place;			   /* of these in images */
 	struct retention_verdict *verdicts;
 	size_t n;
-	uint8_t (*go)[REPO_NAME_HASH]; /* what is forgotten, or taken back */
+	uint8_t (*go)[REPO_NAME_HASH]; /* what is forgotten, or taken back; each once */
 	size_t n_go;
+	uint8_t (*idle)[REPO_NAME_HASH]; /* named, and so already; each once */
+	size_t n_idle;
 };
 
 static void forget_done(struct forget *f)
@@ -77,32 +79,94 @@ static void forget_done(struct forget *f)
 	free(f->place);
 	free(f->verdicts);
 	free(f->go);
+	free(f->idle);
 	repo_images_done(&f->images);
 	repo_free(f->repo);
 }
 
 /* ---- by name ------------------------------------------------------------------------------------- */
 
-/* An image that is damaged is in no list, and has its hash only. */
-static bool forget_is_hash(const char *name, uint8_t ret[REPO_NAME_HASH])
+/* What a name stands for; !@forgotten: among those that are not. Borrows of f->images. */
+static int forget_select(const struct forget *f, const char *name, bool forgotten,
+			 struct repo_image **ret, struct err *e)
 {
-	return hex_decode(name, ret, REPO_NAME_HASH) == 0;
+	_cleanup_free_ struct repo_image **items = NULL;
+	struct repo_images side = { 0 };
+
+	items = calloc(f->images.count + 1, sizeof(struct repo_image *));
+	if (!items)
+		return err_oom(e);
+	side.items = items;
+	for (size_t i = 0; i < f->images.count; i++) {
+		if (f->images.items[i]->forgotten == forgotten)
+			items[side.count++] = f->images.items[i];
+	}
+	return repo_images_select(&side, name, arg_repo.host, ret, e);
+}
+
+/* An image that is damaged is in no list, and has its hash only. */
+static bool forget_is_damaged(const struct forget *f, const char *name, uint8_t ret[REPO_NAME_HASH])
+{
+	if (hex_decode(name, ret, REPO_NAME_HASH) < 0)
+		return false;
+	for (size_t i = 0; i < f->images.count; i++) {
+		if (!memcmp(f->images.items[i]->hash, ret, REPO_NAME_HASH))
+			return false;
+	}
+	return true;
+}
+
+/* 1: @name is an image that is to be forgotten (or taken back); 0: one that is so already. */
+static int forget_find(const struct forget *f, const char *name, uint8_t ret[REPO_NAME_HASH],
+		       struct err *e)
+{
+	const bool undo = f->args->undo;
+	struct repo_image *image;
+	int r, found;
+
+	if (forget_is_damaged(f, name, ret)) {
+		r = gc_is_forgotten(f->repo, ret, e);
+		return r < 0 ? r : (r > 0) == undo;
+	}
+	found = r = forget_select(f, name, undo, &image, e);
+	if (r == -ENOENT)
+		r = forget_select(f, name, !undo, &image, NULL);
+	if (r >= 0) {
+		memcpy(ret, image->hash, REPO_NAME_HASH);
+		return found >= 0;
+	}
+	if (found == -ENOENT && undo) {
+		return err_set(e, found,
+			       "no forgotten image %.100s: 'ambroctl list --forgotten' shows them",
+			       name);
+	}
+	return found;
+}
+
+/* Names may mean the same image. */
+static void forget_add(uint8_t (*list)[REPO_NAME_HASH], size_t *n,
+		       const uint8_t hash[REPO_NAME_HASH])
+{
+	for (size_t i = 0; i < *n; i++) {
+		if (!memcmp(list[i], hash, REPO_NAME_HASH))
+			return;
+	}
+	memcpy(list[(*n)++], hash, REPO_NAME_HASH);
 }
 
 static int forget_by_name(struct forget *f, struct err *e)
 {
 	for (int i = 0; i < f->args->n_names; i++) {
-		struct repo_image *image;
-		int r;
+		uint8_t hash[REPO_NAME_HASH];
+		int r = forget_find(f, f->args->names[i], hash, e);
 
-		if (!forget_is_hash(f->args->names[i], f->go[f->n_go])) {
-			r = repo_images_select(&f->images, f->args->names[i], arg_repo.host, &image,
-					       e);
-			if (r < 0)
-				return r;
-			memcpy(f->go[f->n_go], image->hash, REPO_NAME_HASH);
+		if (r < 0)
+			return r;
+		if (r > 0) {
+			forget_add(f->go, &f->n_go, hash);
+		} else {
+			forget_add(f->idle, &f->n_idle, hash);
 		}
-		f->n_go++;
 	}
 	return 0;
 }
@@ -231,26 +295,35 @@ static int forget_print_policy(const struct forget *f, FILE *out)
 	return r;
 }
 
+/* NULL: it is damaged, so nobody knows. */
+static const char *forget_name(const struct forget *f, const uint8_t hash[REPO_NAME_HASH],
+			       char buf[REPO_IMAGE_NAME_MAX])
+{
+	for (size_t i = 0; i < f->images.count; i++) {
+		if (!memcmp(f->images.items[i]->hash, hash, REPO_NAME_HASH))
+			return repo_image_name(f->images.items[i], buf);
+	}
+	return NULL;
+}
+
 static json_t *forget_json_image(const struct forget *f, const uint8_t hash[REPO_NAME_HASH])
 {
 	char hex[2 * REPO_NAME_HASH + 1], name[REPO_IMAGE_NAME_MAX];
 	json_t *o = json_pack("{s:s}", "hash", hex_encode(hash, REPO_NAME_HASH, hex));
 
-	for (size_t i = 0; o && i < f->images.count; i++) {
-		if (!memcmp(f->images.items[i]->hash, hash, REPO_NAME_HASH)) {
-			json_object_set_new(o, "name",
-					    json_string(repo_image_name(f->images.items[i], name)));
-		}
-	}
+	if (o && forget_name(f, hash, name))
+		json_object_set_new(o, "name", json_string(name));
 	return o;
 }
 
 static int forget_print_json(const struct forget *f)
 {
-	json_t *go = json_array(), *kept = json_array();
+	json_t *go = json_array(), *idle = json_array(), *kept = json_array();
 
 	for (size_t i = 0; i < f->n_go; i++)
 		json_array_append_new(go, forget_json_image(f, f->go[i]));
+	for (size_t i = 0; i < f->n_idle; i++)
+		json_array_append_new(idle, forget_json_image(f, f->idle[i]));
 	for (size_t i = 0; i < f->n; i++) {
 		char reasons[512];
 		json_t *o;
@@ -263,9 +336,31 @@ static int forget_print_json(const struct forget *f)
 			json_object_set_new(o, "kept_by", json_string(reasons));
 		json_array_append_new(kept, o);
 	}
-	return render_json(json_pack("{s:b, s:o, s:o}", "dry_run", (int)f->args->dry_run,
-				     f->args->undo ? "taken_back" : "forgotten", go, "kept", kept),
+	return render_json(json_pack("{s:b, s:o, s:o, s:o}", "dry_run", (int)f->args->dry_run,
+				     f->args->undo ? "taken_back" : "forgotten", go, "unchanged",
+				     idle, "kept", kept),
 			   stdout);
+}
+
+static void forget_print(const struct forget *f)
+{
+	const struct forget_args *a = f->args;
+
+	for (size_t i = 0; i < f->n_idle; i++) {
+		char hex[2 * REPO_NAME_HASH + 1], buf[REPO_IMAGE_NAME_MAX];
+		const char *name = forget_name(f, f->idle[i], buf);
+
+		verb_say("forget", "note: %s (%.8s) %s", name ? name : "a damaged image",
+			 hex_encode(f->idle[i], REPO_NAME_HASH, hex),
+			 a->undo ? "is not forgotten" : "was forgotten already");
+	}
+	printf("%s%s %zu image%s\n", a->dry_run ? "would have " : "",
+	       a->undo ? "taken back" : "forgotten", f->n_go, f->n_go == 1 ? "" : "s");
+	if (f->images.damaged) {
+		verb_say("forget", "note: %zu image%s damaged and %s not looked at: %s",
+			 f->images.damaged, f->images.damaged == 1 ? " is" : "s are",
+			 f->images.damaged == 1 ? "was" : "were", f->images.first_damage.text);
+	}
 }
 
 /* ---- doing --------------------------------------------------------------------------------------- */
@@ -300,14 +395,17 @@ static int forget_choose(struct forget *f, struct err *e)
 	int r = repo_arg_require(e);
 
 	if (r >= 0)
-		r = repo_arg_open(&arg_repo, true, &f->repo, e);
+		r = repo_arg_open(&arg_repo, REPO_ARG_IMAGES, &f->repo, e);
 	if (r >= 0)
-		r = repo_images_load(f->repo, f->args->undo, &f->images, e);
+		r = repo_images_load(f->repo, f->args->n_names > 0, &f->images, e);
 	if (r < 0)
 		return r;
 	f->go = calloc(f->images.count + (size_t)f->args->n_names + 1, sizeof(*f->go));
-	if (!f->go)
-		return err_oom(e);
+	f->idle = calloc((size_t)f->args->n_names + 1, sizeof(*f->idle));
+	if (!f->go || !f->idle) {
+		err_oom(e);
+		return -ENOMEM;
+	}
 	return f->args->n_names ? forget_by_name(f, e) : forget_by_policy(f, e);
 }
 
@@ -340,12 +438,7 @@ static int forget_run(const struct forget_args *a)
 		return forget_print_json(&f) < 0 ? VERB_FAILED : VERB_OK;
 	if (!a->n_names && a->dry_run && forget_print_policy(&f, stdout) < 0)
 		return VERB_FAILED;
-	printf("%s%s %zu image%s\n", a->dry_run ? "would have " : "",
-	       a->undo ? "taken back" : "forgotten", f.n_go, f.n_go == 1 ? "" : "s");
-	if (f.images.damaged) {
-		verb_say("forget", "note: %zu images are damaged and were not looked at: %s",
-			 f.images.damaged, f.images.first_damage.text);
-	}
+	forget_print(&f);
 	return VERB_OK;
 }
 
@@ -354,10 +447,10 @@ static int forget_option(struct forget_args *a, int option)
 	switch (option) {
 	case OPTION_TAG:
 		a->tag = optarg;
-		return 0;
+		return verb_check_name("forget", "--tag", optarg);
 	case OPTION_DISK:
 		a->disk = optarg;
-		return 0;
+		return verb_check_name("forget", "--disk", optarg);
 	case OPTION_UNDO:
 		a->undo = true;
 		return 0;

@@ -91,6 +91,7 @@ static struct key_source import_keys(const struct import_args *a)
 	struct key_source k = key_source_given_by_hand(&a->keys) ? a->keys : arg_repo.keys;
 
 	k.passphrase_fd = -1;
+	k.of = "image-";
 	return k;
 }
 
@@ -111,6 +112,11 @@ static int import_stream(const struct import_args *a, struct ingest_settings *s,
 	}
 	if (n < 0)
 		return n;
+	if (!u.head && key_source_given_by_hand(&a->keys)) {
+		return err_set(e, -EINVAL,
+			       "the image is not encrypted, but a key was given for it: was it "
+			       "replaced?");
+	}
 	s->fd = u.fd;
 	s->before_commit = import_gate;
 	s->before_commit_ctx = &u;
@@ -140,7 +146,7 @@ static int import_run(const struct import_args *a, struct err *e)
 
 	n = repo_arg_require(e);
 	if (n >= 0)
-		n = repo_arg_open(&arg_repo, true, &r, e);
+		n = repo_arg_open(&arg_repo, REPO_ARG_CHUNKS, &r, e);
 	if (n < 0)
 		return n;
 	s.repo = r;
@@ -150,6 +156,9 @@ static int import_run(const struct import_args *a, struct err *e)
 	n = import_stream(a, &s, fd, &image, &result, e);
 	if (fd != STDIN_FILENO)
 		close_fd(fd);
+	/* cut off: damaged like any other, as show and verify have it */
+	if (n == -ENODATA)
+		e->code = n = -EBADMSG;
 	if (n < 0)
 		return err_prefix(e, "%s", a->path), n;
 	n = a->quiet ? 0 : import_print(image, &result);
@@ -176,6 +185,8 @@ int verb_import(int argc, char **argv)
 		if (c == VERB_GETOPT_RETURN)
 			return code;
 		if (c == OPTION_DISK) {
+			if (verb_check_name("import", "--disk", optarg) < 0)
+				return VERB_USAGE;
 			a.disk = optarg;
 		} else if (c == 'q') {
 			a.quiet = true;

@@ -29,7 +29,7 @@ static const char key_help[] =
 	"      --new-passphrase-fd N      the same, from a descriptor\n"
 	"      --write-only               add: may add images, but not read any\n"
 	"      --label TEXT               add: whose it is\n"
-	"      --force                    remove: also the last slot that can read\n"
+	"      --force                    remove: also the last slot that can read, or one that is damaged\n"
 	"      --json                     the result as JSON\n"
 	"  -h, --help                     this text\n"
 	"\n"
@@ -61,7 +61,7 @@ static int key_open(struct repo **ret, struct err *e)
 
 	r = repo_arg_require(e);
 	if (r == 0)
-		r = repo_arg_open(&arg_repo, false, &repo, e);
+		r = repo_arg_open(&arg_repo, REPO_ARG_FORMAT, &repo, e);
 	if (!repo)
 		return r;
 	if (!repo->format.encrypted)
@@ -109,6 +109,13 @@ static int key_list_json(const struct keys *keys)
 
 	for (size_t i = 0; i < keys->count; i++)
 		json_array_append_new(rows, key_slot_json(&keys->slots[i]));
+	for (size_t i = 0; i < keys->damaged; i++) {
+		const struct key_bad *b = &keys->bad[i];
+
+		json_array_append_new(rows, json_pack("{s:o, s:s, s:b}", "id",
+						      render_json_string(b->id), "damaged",
+						      b->why.text, "foreign", (int)b->foreign));
+	}
 	return render_json(rows, stdout);
 }
 
@@ -125,6 +132,13 @@ static int key_list_table(const struct keys *keys)
 		const char *const cells[] = { s->id, key_slot_type_name(s->type),
 					      key_slot_rights_name(s->rights),
 					      render_time(s->created_ns, made), s->label };
+
+		r = render_table_add(t, cells);
+	}
+	for (size_t i = 0; i < keys->damaged && r == 0; i++) {
+		const struct key_bad *b = &keys->bad[i];
+		const char *const cells[] = { b->id, b->foreign ? "foreign" : "damaged", "-", "-",
+					      b->why.text };
 
 		r = render_table_add(t, cells);
 	}
@@ -149,8 +163,10 @@ static int key_list(const struct key_args *a, struct err *e)
 	if (r == -ENOMEM)
 		err_oom(e);
 	if (r == 0 && keys.damaged) {
-		verb_say("key", "%zu objects in keys/ are no slots of this repository: %s",
-			 keys.damaged, keys.first_damage.text);
+		verb_say("key",
+			 "%zu in keys/ %s no slot of this repository: 'key remove --force' removes "
+			 "what is not needed",
+			 keys.damaged, keys.damaged == 1 ? "is" : "are");
 	}
 	keys_done(&keys);
 	return r;

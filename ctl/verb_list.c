@@ -19,7 +19,7 @@ static const char list_help[] =
 	"      --json                an array of objects\n"
 	"  -h, --help                this text\n"
 	"\n"
-	"Exit codes: 0 listed; 1 failed; 2 wrong command line; 3 an image is damaged (the others are listed);\n"
+	"Exit codes: 0 listed; 1 failed, or none matches; 2 wrong command line; 3 an image is damaged (the others are listed);\n"
 	"7 not allowed.\n";
 
 enum {
@@ -75,6 +75,18 @@ static json_t *list_json(const struct repo_image *i)
 		return NULL;
 	}
 	return o;
+}
+
+/* Is there no image of what was asked for? That of a new repository there is none is no failure. */
+static int list_found(const struct repo_images *l, const struct list_args *a, struct err *e)
+{
+	size_t n = 0;
+
+	if (!a->name && !a->tag && !arg_repo.host)
+		return 0;
+	for (size_t i = 0; i < l->count; i++)
+		n += list_wanted(l->items[i], a);
+	return n ? 0 : err_set(e, -ENOENT, "no image matches");
 }
 
 static int list_print_json(const struct repo_images *l, const struct list_args *a)
@@ -139,7 +151,7 @@ static int list_run(const struct list_args *a, struct err *e)
 
 	n = repo_arg_require(e);
 	if (n >= 0)
-		n = repo_arg_open(&arg_repo, true, &r, e);
+		n = repo_arg_open(&arg_repo, REPO_ARG_IMAGES, &r, e);
 	if (n >= 0)
 		n = repo_images_load(r, a->forgotten, &l, e);
 	if (n < 0)
@@ -151,7 +163,7 @@ static int list_run(const struct list_args *a, struct err *e)
 		return err_set(e, -EBADMSG, "%zu image%s damaged and not listed; the first: %.300s",
 			       l.damaged, l.damaged == 1 ? " is" : "s are", l.first_damage.text);
 	}
-	return 0;
+	return list_found(&l, a, e);
 }
 
 int verb_list(int argc, char **argv)
@@ -171,6 +183,8 @@ int verb_list(int argc, char **argv)
 		if (c == VERB_GETOPT_RETURN)
 			return code;
 		if (c == OPTION_TAG) {
+			if (verb_check_name("list", "--tag", optarg) < 0)
+				return VERB_USAGE;
 			a.tag = optarg;
 		} else {
 			a.forgotten = true;

@@ -93,43 +93,55 @@ static void prune_progress(void *ctx, const struct gc_progress *p)
 static int prune_print_json(const struct gc_result *g, bool dry_run)
 {
 	json_t *o = json_pack(
-		"{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+		"{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
+		"s:I}",
 		"dry_run", (int)dry_run, "images", (json_int_t)g->images, "images_deleted",
 		(json_int_t)g->images_deleted, "images_waiting", (json_int_t)g->images_waiting,
 		"packs", (json_int_t)g->packs, "bytes", (json_int_t)g->bytes, "packs_marked",
 		(json_int_t)g->packs_marked, "bytes_marked", (json_int_t)g->bytes_marked,
 		"packs_repacked", (json_int_t)g->packs_repacked, "packs_joined",
-		(json_int_t)g->packs_joined, "bytes_copied", (json_int_t)g->bytes_copied,
-		"packs_deleted", (json_int_t)g->packs_deleted, "bytes_deleted",
-		(json_int_t)g->bytes_deleted, "packs_waiting", (json_int_t)g->packs_waiting,
-		"bytes_waiting", (json_int_t)g->bytes_waiting, "next_ns", (json_int_t)g->next_ns);
+		(json_int_t)g->packs_joined, "packs_gathered", (json_int_t)g->packs_gathered,
+		"bytes_copied", (json_int_t)g->bytes_copied, "packs_deleted",
+		(json_int_t)g->packs_deleted, "bytes_deleted", (json_int_t)g->bytes_deleted,
+		"packs_waiting", (json_int_t)g->packs_waiting, "bytes_waiting",
+		(json_int_t)g->bytes_waiting, "next_ns", (json_int_t)g->next_ns);
 
 	return render_json(o, stdout);
+}
+
+static const char *prune_s(uint64_t n)
+{
+	return n == 1 ? "" : "s";
 }
 
 static void prune_print(const struct gc_result *g, bool dry_run)
 {
 	char a[RENDER_MAX], b[RENDER_MAX];
 
-	printf("%sdeleted %" PRIu64 " images and %" PRIu64 " packs (%s)\n",
-	       dry_run ? "would have " : "", g->images_deleted, g->packs_deleted,
-	       render_size(g->bytes_deleted, a));
+	printf("%sdeleted %" PRIu64 " image%s and %" PRIu64 " pack%s (%s)\n",
+	       dry_run ? "would have " : "", g->images_deleted, prune_s(g->images_deleted),
+	       g->packs_deleted, prune_s(g->packs_deleted), render_size(g->bytes_deleted, a));
 	if (g->packs_marked) {
-		printf("%smarked %" PRIu64 " packs (%s)", dry_run ? "would have " : "",
-		       g->packs_marked, render_size(g->bytes_marked, a));
+		printf("%smarked %" PRIu64 " pack%s (%s)", dry_run ? "would have " : "",
+		       g->packs_marked, prune_s(g->packs_marked), render_size(g->bytes_marked, a));
 		if (g->packs_repacked) {
 			printf(", of them %" PRIu64 " because what is needed was copied (%s)",
 			       g->packs_repacked, render_size(g->bytes_copied, b));
 			if (g->packs_joined)
 				printf(", to join %" PRIu64 " small ones", g->packs_joined);
+			if (g->packs_gathered) {
+				printf(", %" PRIu64 " to put together what the newest images need",
+				       g->packs_gathered);
+			}
 		}
 		putchar('\n');
 	}
 	if (g->next_ns) {
-		printf("%" PRIu64 " packs (%s) and %" PRIu64
-		       " forgotten images wait for their grace period; the first until %s\n",
-		       g->packs_waiting, render_size(g->bytes_waiting, a), g->images_waiting,
-		       render_time(g->next_ns, b));
+		printf("%" PRIu64 " pack%s (%s) and %" PRIu64
+		       " forgotten image%s wait for their grace period; the first until %s\n",
+		       g->packs_waiting, prune_s(g->packs_waiting),
+		       render_size(g->bytes_waiting, a), g->images_waiting,
+		       prune_s(g->images_waiting), render_time(g->next_ns, b));
 	}
 }
 
@@ -137,7 +149,7 @@ static int prune_open(struct repo **ret, struct err *e)
 {
 	int r = repo_arg_require(e);
 
-	return r < 0 ? r : repo_arg_open(&arg_repo, true, ret, e);
+	return r < 0 ? r : repo_arg_open(&arg_repo, REPO_ARG_CHUNKS, ret, e);
 }
 
 static int prune_run(const struct gc_settings *settings)

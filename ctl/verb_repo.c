@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -11,6 +12,8 @@
 #include "ctl/verb.h"
 #include "lib/base/hex.h"
 #include "lib/base/io.h"
+#include "lib/base/text.h"
+#include "lib/repo/keys.h"
 #include "lib/repo/repo_image.h"
 
 static const char repo_help[] =
@@ -27,7 +30,7 @@ static const char repo_help[] =
 
 static const char init_help[] =
 	"Usage: ambroctl repo init [OPTION]…\n"
-	"Make a repository in a directory, which is made when it is not there.\n"
+	"Make a repository in a directory that is empty, or not there: then it is made.\n"
 	"\n" VERB_REPO_HELP
 	"      --chunk-size SIZE     64K, 128K, 256K (default), 512K, 1M, 2M or 4M; never to be changed\n"
 	"      --encrypt             everything is encrypted here, before it is written\n"
@@ -39,7 +42,8 @@ static const char init_help[] =
 	"With --encrypt the key is a passphrase (--passphrase-file, --passphrase-fd, or asked for), or the\n"
 	"secret key in --key-file.\n"
 	"\n"
-	"Exit codes: 0 made; 1 failed; 2 wrong command line; 6 there is one already; 7 not allowed.\n";
+	"Exit codes: 0 made; 1 failed; 2 wrong command line; 3 there was one, whose object \"format\" is gone;\n"
+	"6 there is one already, or other things; 7 not allowed.\n";
 
 static const char info_help[] =
 	"Usage: ambroctl repo info [OPTION]…\n"
@@ -63,6 +67,64 @@ struct init_args {
 
 /* ---- init --------------------------------------------------------------------------------------- */
 
+/*
+ * A repository's folders are all that may be there (repo_init_check() looks at what is in them), and what a new file system
+ * has: who names a directory with other things in it has mistaken it, and tmp/ is cleaned.
+ */
+static bool init_may_be_there(const char *name)
+{
+	static const char *const fine[] = { ".",  "..",	  "packs", "index",	"images",
+					    "gc", "keys", "tmp",   "lost+found" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(fine); i++) {
+		if (!strcmp(name, fine[i]))
+			return true;
+	}
+	return false;
+}
+
+static int init_look(const char *path, struct err *e)
+{
+	DIR *dir = opendir(path);
+	const struct dirent *d;
+	char name[RENDER_MAX];
+	int r;
+
+	if (!dir)
+		return err_set_errno(e, -errno, "cannot read it");
+	do {
+		errno = 0;
+		/* of a stream of its own it is thread-safe */
+		d = readdir(dir); /* NOLINT(concurrency-mt-unsafe) */
+	} while (d && init_may_be_there(d->d_name));
+	r = -errno;
+	if (d) {
+		text_clean(d->d_name, true, name, sizeof(name));
+		r = err_set(
+			e, -EEXIST,
+			"there are other things in it (%s): a repository is made in a directory "
+			"that is empty, or not there yet",
+			name);
+	} else if (r < 0) {
+		err_set_errno(e, r, "cannot read it");
+	}
+	closedir(dir);
+	return r;
+}
+
+/* "format", behind the key slots; then what other inits left that did not come so far. */
+static int init_commit(struct store *s, const struct repo_format *f, struct err *e)
+{
+	struct err swept = { 0 };
+	int r = repo_init(s, f, e);
+
+	if ((r == 0 || r == -EEXIST) && keys_sweep(s, &swept) < 0) {
+		verb_say("repo", "key slots that an earlier 'repo init' left are still there: %s",
+			 swept.text);
+	}
+	return r;
+}
+
 static int init_make(const struct init_args *a, struct repo_format *f, struct err *e)
 {
 	_cleanup_(store_freep) struct store *s = NULL;
@@ -76,11 +138,14 @@ static int init_make(const struct init_args *a, struct repo_format *f, struct er
 	r = repo_arg_store(&arg_repo, true, &s, e);
 	if (r < 0)
 		return r;
+	r = repo_init_check(s, e);
+	if (r >= 0)
+		r = init_look(arg_repo.path, e);
 	/* the key first: a repository without one would be of no use to anybody */
-	if (a->encrypt)
+	if (r >= 0 && a->encrypt)
 		r = key_source_init(&arg_repo.keys, s, f, a->recovery, e);
 	if (r >= 0)
-		r = repo_init(s, f, e);
+		r = init_commit(s, f, e);
 	if (r < 0)
 		err_prefix(e, "%s", arg_repo.path);
 	return MIN(r, 0);
@@ -176,7 +241,7 @@ static int info_load(struct info *i, struct err *e)
 
 	r = repo_arg_require(e);
 	if (r >= 0)
-		r = repo_arg_open(&arg_repo, true, &i->repo, e);
+		r = repo_arg_open(&arg_repo, REPO_ARG_CHUNKS, &i->repo, e);
 	for (size_t k = 0; k < ARRAY_SIZE(folders) && r >= 0; k++)
 		r = store_list(i->repo->store, folders[k], info_count, i, e);
 	return r < 0 ? r : repo_images_load(i->repo, false, &i->images, e);

@@ -260,8 +260,7 @@ static int session_print_json(const struct restore_session *s, const char *error
 	const struct restore_result *r = &s->result;
 	json_t *o;
 
-	o = json_pack("{s:o, s:o, s:b, s:I, s:I, s:I, s:I, s:f, s:I, s:b, s:I, s:b, s:I, s:o}",
-		      "image", render_json_string(s->args->image), "target",
+	o = json_pack("{s:o, s:b, s:I, s:I, s:I, s:I, s:f, s:I, s:b, s:I, s:b, s:I, s:o}", "target",
 		      render_json_string(s->args->target), "ok", !error && !r->n_damages, "written",
 		      (json_int_t)r->written, "zeroed", (json_int_t)r->zeroed, "discarded",
 		      (json_int_t)r->discarded, "bad", (json_int_t)r->bad, "seconds",
@@ -269,6 +268,10 @@ static int session_print_json(const struct restore_session *s, const char *error
 		      s->args->verify && !error, "verified_bytes", (json_int_t)r->verified,
 		      "table_moved", s->table_moved, "partitions",
 		      (json_int_t)MAX(s->partitions, 0), "damaged", session_damages(s));
+	if (image_file_to_json(&s->image, o) < 0) {
+		json_decref(o);
+		o = NULL;
+	}
 	if (o && error)
 		json_object_set_new(o, "error", render_json_string(error));
 	return render_json(o, stdout);
@@ -321,7 +324,7 @@ static int session_run(struct restore_session *s, struct cancel *c, struct err *
 {
 	int r;
 
-	r = image_file_open(s->args->image, &s->image, e);
+	r = image_file_open(s->args->image, true, &s->image, e);
 	if (r < 0)
 		return r;
 	r = session_plan(s, c, e);

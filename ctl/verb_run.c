@@ -281,12 +281,43 @@ static void run_hint(const struct run *r)
 		 path, r->conf.name, path);
 }
 
+/*
+ * Who may only add images cannot let any go, which would be found out after hours of reading. Whatever else is wrong, and a
+ * passphrase that is asked for, is the verbs' own business.
+ */
+static int run_check_rights(const struct run *r, struct err *e)
+{
+	const struct repo_arg a = {
+		.path = r->conf.values[RUN_REPOSITORY],
+		.keys = { .key_file = r->conf.values[RUN_KEY_FILE],
+			  .passphrase_file = r->conf.values[RUN_PASSPHRASE_FILE],
+			  .passphrase_fd = -1 },
+	};
+	_cleanup_(repo_freep) struct repo *repo = NULL;
+
+	if (!run_conf_keeps(&r->conf) && !run_conf_yes(&r->conf, RUN_PRUNE))
+		return 0;
+	if (!key_source_given(&a.keys) || repo_arg_open(&a, REPO_ARG_IMAGES, &repo, NULL) < 0 ||
+	    !repo->crypt || crypt_rights(repo->crypt) == CRYPT_RIGHTS_FULL)
+		return 0;
+	return err_set(e, -EACCES,
+		       "%s: the key may only add images: keep_… and prune need one with full "
+		       "rights, or are done elsewhere",
+		       r->conf.path);
+}
+
 static int run_capture(struct run *r)
 {
 	_cleanup_(run_child_end_done) struct run_child_end end = { 0 };
 	_cleanup_(run_words_done) struct run_words w = { 0 };
 	int code = VERB_FAILED;
+	struct err e = { 0 };
 
+	if (run_check_rights(r, &e) < 0) {
+		code = verb_fail("run", &e);
+		run_tell_failure(r, RUN_JOURNAL_ID_FAILED, "capture", code, e.text);
+		return code;
+	}
 	run_hint(r);
 	if (run_conf_capture(&r->conf, &w) == 0)
 		code = run_verb(r, &w, &end);

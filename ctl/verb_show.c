@@ -225,7 +225,7 @@ static void show_how_to_read(const struct image_file *f)
 /* What only an image of a repository has. */
 static void show_in_repo(const struct repo_image *i)
 {
-	char line[SHOW_TEXT_MAX], size[RENDER_MAX];
+	char line[SHOW_TEXT_MAX], size[RENDER_MAX], hex[2 * REPO_NAME_HASH + 1];
 	const struct manifest *m = i->manifest;
 	size_t n = 0;
 
@@ -233,6 +233,7 @@ static void show_in_repo(const struct repo_image *i)
 	for (char **tag = i->tags; tag && *tag && n < sizeof(line); tag++)
 		n += (size_t)snprintf(line + n, sizeof(line) - n, "%s%s", n ? ", " : "", *tag);
 	show_row("Tags", line);
+	show_row("Hash", hex_encode(i->hash, sizeof(i->hash), hex));
 	snprintf(line, sizeof(line), "%s%s%s, %s added to the repository",
 		 m->increment ? m->increment : "full", m->increment_reason ? ": " : "",
 		 m->increment_reason ? m->increment_reason : "", render_size(i->new_bytes, size));
@@ -245,8 +246,7 @@ static int show_print(const struct image_file *f)
 	char name[REPO_IMAGE_NAME_MAX];
 	int r;
 
-	show_row("Image", f->image ? repo_image_name(f->image, name)
-				   : render_safe(f->path, path, sizeof(path)));
+	show_row("Image", render_safe(image_file_name(f, name), path, sizeof(path)));
 	if (f->image)
 		show_in_repo(f->image);
 	show_row("Id", hex_encode(f->manifest->image_id, sizeof(f->manifest->image_id), id));
@@ -260,10 +260,22 @@ static int show_print(const struct image_file *f)
 	return 0;
 }
 
+static int show_add_repo(const struct image_file *f, json_t *o)
+{
+	json_t *tags = json_array();
+
+	for (char **tag = f->image->tags; tags && tag && *tag; tag++)
+		json_array_append_new(tags, json_string(*tag));
+	if (image_file_to_json(f, o) < 0 || json_object_set_new(o, "tags", tags) < 0)
+		return -ENOMEM;
+	return json_object_set_new(o, "new_bytes", json_integer((json_int_t)f->image->new_bytes));
+}
+
 static int show_print_json(const struct image_file *f, struct err *e)
 {
 	uint64_t require = image_reader_require(f->reader);
 	_cleanup_free_ char *text = NULL;
+	char name[REPO_IMAGE_NAME_MAX];
 	json_t *o, *file;
 	size_t len;
 	int r;
@@ -272,11 +284,13 @@ static int show_print_json(const struct image_file *f, struct err *e)
 	if (r < 0)
 		return r;
 	o = json_loadb(text, len, 0, NULL);
-	file = json_pack("{s:o, s:I, s:b, s:b, s:b}", "path", render_json_string(f->path), "size",
+	file = json_pack("{s:o, s:I, s:b, s:b, s:b}", "path",
+			 render_json_string(image_file_name(f, name)), "size",
 			 (json_int_t)image_reader_size(f->reader), "plain_zstd", !require, "resent",
 			 (require & AMBRO_REQUIRE_RESENT) != 0, "sparse",
 			 (require & AMBRO_REQUIRE_SPARSE) != 0);
-	if (!o || !file || json_object_set_new(o, "file", file) < 0) {
+	if (!o || !file || json_object_set_new(o, "file", file) < 0 ||
+	    (f->image && show_add_repo(f, o) < 0)) {
 		json_decref(o);
 		return err_oom(e);
 	}
@@ -296,7 +310,7 @@ int verb_show(int argc, char **argv)
 		return code;
 	if (argc - optind != 1)
 		return verb_usage("show", "one image, please");
-	r = image_file_open(argv[optind], &f, &e);
+	r = image_file_open(argv[optind], false, &f, &e);
 	if (r < 0)
 		return verb_fail("show", &e);
 	if (arg_json) {

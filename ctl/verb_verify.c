@@ -37,12 +37,16 @@ static int verify_print_json(const struct image_file *f, const struct verify_res
 	double seconds = (double)elapsed_ns / 1e9;
 	json_t *o;
 
-	o = json_pack("{s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:f, s:I}", "image",
-		      render_json_string(f->path), "ok", ok, "chunks", (json_int_t)v->chunks,
-		      "data_chunks", (json_int_t)v->data_chunks, "plain_bytes",
-		      (json_int_t)v->plain_bytes, "damaged_chunks", (json_int_t)v->damaged_chunks,
-		      "bad", (json_int_t)extent_set_total(&f->manifest->bad), "seconds", seconds,
-		      "rate", (json_int_t)(seconds > 0 ? (double)v->plain_bytes / seconds : 0));
+	o = json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:f, s:I}", "ok", ok, "chunks",
+		      (json_int_t)v->chunks, "data_chunks", (json_int_t)v->data_chunks,
+		      "plain_bytes", (json_int_t)v->plain_bytes, "damaged_chunks",
+		      (json_int_t)v->damaged_chunks, "bad",
+		      (json_int_t)extent_set_total(&f->manifest->bad), "seconds", seconds, "rate",
+		      (json_int_t)(seconds > 0 ? (double)v->plain_bytes / seconds : 0));
+	if (image_file_to_json(f, o) < 0) {
+		json_decref(o);
+		o = NULL;
+	}
 	if (o && !ok) {
 		json_object_set_new(o, "first_offset", json_integer((json_int_t)v->first_offset));
 		json_object_set_new(o, "first_damage", render_json_string(v->first_damage));
@@ -54,9 +58,10 @@ static void verify_print(const struct image_file *f, const struct verify_result 
 			 uint64_t elapsed_ns)
 {
 	char size[RENDER_MAX], rate[RENDER_MAX], time[RENDER_MAX], path[1024];
+	char name[REPO_IMAGE_NAME_MAX];
 
 	printf("%s: OK, %" PRIu64 " chunks, %" PRIu64 " with data (%s), in %s (%s)\n",
-	       render_safe(f->path, path, sizeof(path)), v->chunks, v->data_chunks,
+	       render_safe(image_file_name(f, name), path, sizeof(path)), v->chunks, v->data_chunks,
 	       render_size(v->plain_bytes, size),
 	       render_seconds((elapsed_ns + 500000000) / 1000000000, time),
 	       render_rate((uint64_t)((double)v->plain_bytes * 1e9 / (double)MAX(elapsed_ns, 1u)),
@@ -82,18 +87,21 @@ static int verify_run(const char *path, unsigned int threads, struct err *e)
 	struct cancel *c = verb_catch_signals();
 	struct verify_result v = { 0 };
 	struct render_bar bar;
+	char name[REPO_IMAGE_NAME_MAX];
+	const char *what;
 	uint64_t begun;
 	int r;
 
-	r = image_file_open(path, &f, e);
+	r = image_file_open(path, true, &f, e);
 	if (r < 0)
 		return r;
+	what = image_file_name(&f, name);
 	begun = io_now_ns();
 	render_bar_begin(&bar, arg_json ? RENDER_BAR_NONE : RENDER_BAR_AUTO);
 	r = image_verify(f.reader, threads, c, verify_progress, &bar, &v, e);
 	render_bar_end(&bar);
 	if (r < 0 && r != -EBADMSG)
-		return err_prefix(e, "%s", path), r;
+		return err_prefix(e, "%s", what), r;
 	begun = io_now_ns() - begun;
 	if (arg_json && verify_print_json(&f, &v, begun, r == 0) < 0)
 		return err_set(e, -EIO, "cannot write the result");
@@ -106,13 +114,13 @@ static int verify_run(const char *path, unsigned int threads, struct err *e)
 			e, r,
 			"%s is damaged, but every chunk can be restored by ambroctl (plain zstd "
 			"may fail): %.300s",
-			path, v.first_damage);
+			what, v.first_damage);
 	}
 	if (r == -EBADMSG) {
 		return err_set(e, r,
 			       "%s is damaged: %" PRIu64 " of %" PRIu64
 			       " chunks cannot be restored; the first: %s",
-			       path, v.damaged_chunks, v.chunks, v.first_damage);
+			       what, v.damaged_chunks, v.chunks, v.first_damage);
 	}
 	return r;
 }

@@ -54,7 +54,14 @@ static void verify_failed(struct verify *v, const struct work *w, uint64_t count
 	const struct manifest_region *region = &v->manifest->regions[w->region];
 	const uint64_t offset = region->start + w->run.index * v->manifest->chunk_size;
 	struct verify_result *result = &v->result;
+	const char *what = e->text;
+	char where[64];
 
+	/* a cursor says where it was; workers do not */
+	snprintf(where, sizeof(where), "region %" PRIu32 ", chunk %" PRIu64, w->region,
+		 w->run.index);
+	if (!strncmp(what, where, strlen(where)) && !strncmp(what + strlen(where), ": ", 2))
+		what += strlen(where) + 2;
 	pthread_mutex_lock(&v->lock);
 	if (!is_damage(r)) {
 		v->fatal_err = *e;
@@ -62,9 +69,7 @@ static void verify_failed(struct verify *v, const struct work *w, uint64_t count
 	} else if (!result->damaged_chunks || offset < result->first_offset) {
 		result->first_offset = offset;
 		snprintf(result->first_damage, sizeof(result->first_damage),
-			 "region %" PRIu32 ", chunk %" PRIu64 " (byte %" PRIu64
-			 " of the disk): %.350s",
-			 w->region, w->run.index, offset, e->text);
+			 "%s (byte %" PRIu64 " of the disk): %.350s", where, offset, what);
 	}
 	if (is_damage(r))
 		result->damaged_chunks += count;

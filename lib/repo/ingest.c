@@ -20,7 +20,6 @@
 /* 4 PiB in chunks of 64 KiB, 64 PiB in those of 1 MiB */
 #define INGEST_CHUNKS_MAX (UINT64_C(1) << 36)
 /* as repo_image_json.c takes them */
-#define IMAGE_WORD_MAX ((size_t)100)
 #define IMAGE_TAGS_MAX ((size_t)256)
 
 struct ingest {
@@ -71,9 +70,10 @@ static int ingest_header(struct ingest *g, struct err *e)
 	if (h->chunk_shift != format->chunk_shift) {
 		return err_set(e, -EINVAL,
 			       "the image has chunks of %u KiB, the repository those of %u KiB: "
-			       "capture with --chunk-size %uK",
+			       "captured with 'capture --chunk-size %uK' it would fit, and a "
+			       "repository for this one is made with 'repo init --chunk-size %uK'",
 			       1u << (h->chunk_shift - 10), 1u << (format->chunk_shift - 10),
-			       1u << (format->chunk_shift - 10));
+			       1u << (format->chunk_shift - 10), 1u << (h->chunk_shift - 10));
 	}
 	/* a tree takes 16 bytes for each 4096 chunks even when it is empty */
 	if (h->disk_size >> h->chunk_shift > INGEST_CHUNKS_MAX) {
@@ -268,13 +268,13 @@ static int ingest_pages(struct ingest *g, struct err *e)
 	return r;
 }
 
-/* A host's, a disk's name or a tag that an image may have: longer ones would be refused whenever it is read. */
+/* A host's or a disk's name that an image may have, of one that the machine has. */
 static char *image_word(const char *text)
 {
 	char *word = repo_image_word(text);
 
-	if (word && strlen(word) > IMAGE_WORD_MAX)
-		word[IMAGE_WORD_MAX] = '\0';
+	if (word && strlen(word) > REPO_IMAGE_WORD_MAX)
+		word[REPO_IMAGE_WORD_MAX] = '\0';
 	return word;
 }
 
@@ -283,15 +283,11 @@ static int ingest_check_tags(const char *const *tags, struct err *e)
 	size_t n = 0;
 
 	for (; tags && tags[n]; n++) {
-		_cleanup_free_ char *word = image_word(tags[n]);
-
-		if (!word)
-			return err_oom(e);
-		if (strcmp(word, tags[n]) != 0) {
+		if (!repo_image_word_valid(tags[n])) {
 			return err_set(e, -EINVAL,
 				       "'%s' is no tag: letters, digits, '_', '-' and '.', at most "
-				       "%zu of them",
-				       tags[n], IMAGE_WORD_MAX);
+				       "%d of them",
+				       tags[n], REPO_IMAGE_WORD_MAX);
 		}
 	}
 	if (n > IMAGE_TAGS_MAX)

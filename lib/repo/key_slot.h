@@ -5,12 +5,13 @@
  * A slot is the object "keys/<16 hexadecimal digits, random>", JSON:
  *
  *	{ "format": 1, "repository", "type": "passphrase", "rights": "full" | "write", "label", "created_ns",
- *	  "kdf": { "algorithm": "argon2id13", "operations", "memory", "salt" }, "sealed" }
- *	{ …, "type": "recipient", …, "public": X25519, "sealed" }
+ *	  "kdf": { "algorithm": "argon2id13", "operations", "memory", "salt" }, "sealed",
+ *	  "check" }
+ *	{ …, "type": "recipient", …, "public": X25519, "sealed", "check" }
  *
  * Bytes are hexadecimal. What is sealed, by key_wrap.h, are crypt_export()'s bytes; a slot with the rights "write" does not
  * hold the others. Bound to it is the BLAKE2b-256 over struct key_slot_bound: all else that the slot says, its name, and the
- * object "format". So a slot does not open when either was changed. And what opens must be the secrets that the repository's id follows from (crypt_repo_id()), or they are not taken.
+ * object "format". So a slot does not open when either was changed; "check" (checked_json.h) tells everybody when a slot rotted. And what opens must be the secrets that the repository's id follows from (crypt_repo_id()), or they are not taken.
  *
  * Thread-safe. Hostile slots are safe, and what they may cost is bounded.
  */
@@ -94,7 +95,7 @@ int key_slot_open_key(const struct key_slot *s, const struct repo_format *f,
 
 /* Text, owned by the caller; NULL: out of memory. */
 char *key_slot_to_json(const struct key_slot *s, const struct repo_format *f);
-/* -EBADMSG: it is no slot, costs too much, or is another repository's. */
+/* -EBADMSG: it is no slot, damaged, or costs too much; -EXDEV: it is whole, but another repository's; -ENOTSUP. */
 int key_slot_from_json(const char *id, const char *text, size_t len, const struct repo_format *f,
 		       struct key_slot *ret, struct err *e);
 

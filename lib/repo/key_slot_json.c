@@ -2,17 +2,27 @@
 /* key_slot as JSON, and back. */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <jansson.h>
 
 #include "lib/base/hex.h"
 #include "lib/base/text.h"
+#include "lib/repo/checked_json.h"
 #include "lib/repo/key_slot.h"
 
 #define SLOT_FORMAT	       1
+#define SLOT_NAME_MAX	       (5 + KEY_SLOT_ID_MAX)
 #define SLOT_ALGORITHM	       "argon2id13"
 #define SLOT_SEALED_PASSPHRASE (KEY_WRAP_PASSPHRASE_EXTRA + CRYPT_SECRETS_SIZE)
+
+/* The object's name, which its "check" is over, too. */
+static char *slot_name(const char *id, char ret[SLOT_NAME_MAX])
+{
+	snprintf(ret, SLOT_NAME_MAX, "keys/%.*s", KEY_SLOT_ID_MAX - 1, id);
+	return ret;
+}
 
 static json_t *slot_hex(const uint8_t *bytes, size_t len)
 {
@@ -24,6 +34,7 @@ static json_t *slot_hex(const uint8_t *bytes, size_t len)
 char *key_slot_to_json(const struct key_slot *s, const struct repo_format *f)
 {
 	_cleanup_(json_decrefp) json_t *o = NULL;
+	char name[SLOT_NAME_MAX];
 	int r;
 
 	o = json_pack("{s:i, s:o, s:s, s:s, s:s, s:I}", "format", SLOT_FORMAT, "repository",
@@ -44,7 +55,7 @@ char *key_slot_to_json(const struct key_slot *s, const struct repo_format *f)
 	}
 	if (r < 0 || json_object_set_new(o, "sealed", slot_hex(s->sealed, s->sealed_len)) < 0)
 		return NULL;
-	return json_dumps(o, JSON_INDENT(1));
+	return checked_json_dump(slot_name(s->id, name), o);
 }
 
 static int slot_damaged(const char *id, struct err *e)
@@ -111,7 +122,7 @@ static int slot_parse(json_t *o, const struct repo_format *f, struct key_slot *s
 	    (strcmp(rights, "full") != 0 && strcmp(rights, "write") != 0))
 		return slot_damaged(s->id, e);
 	if (memcmp(id, f->id, sizeof(id)) != 0)
-		return err_set(e, -EBADMSG, "key slot %s is another repository's", s->id);
+		return err_set(e, -EXDEV, "key slot %s is another repository's", s->id);
 	s->created_ns = (uint64_t)created;
 	s->rights = !strcmp(rights, "full") ? CRYPT_RIGHTS_FULL : CRYPT_RIGHTS_WRITE;
 	memcpy(s->label, label, strlen(label));
@@ -132,14 +143,15 @@ int key_slot_from_json(const char *id, const char *text, size_t len, const struc
 {
 	_cleanup_(json_decrefp) json_t *o = NULL;
 	uint8_t bytes[(KEY_SLOT_ID_MAX - 1) / 2];
+	char name[SLOT_NAME_MAX];
 	struct key_slot s = { 0 };
 	int format, r;
 
-	if (hex_decode(id, bytes, sizeof(bytes)) < 0)
+	if (strlen(id) != KEY_SLOT_ID_MAX - 1 || hex_decode(id, bytes, sizeof(bytes)) < 0)
 		return err_set(e, -EBADMSG, "keys/%s is not a key slot's name", id);
 	/* as it is written: what is bound to it is the name */
 	memcpy(s.id, id, sizeof(s.id));
-	o = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
+	o = checked_json_load(slot_name(id, name), text, len);
 	if (!o || json_unpack(o, "{s:i}", "format", &format) < 0 || format < 1)
 		return slot_damaged(id, e);
 	if (format > SLOT_FORMAT)

@@ -8,38 +8,34 @@
 #include "lib/base/io.h"
 
 #define KEYS_PREFIX   "keys/"
-#define KEYS_NAME_MAX (sizeof(KEYS_PREFIX) + KEY_SLOT_ID_MAX)
+#define KEYS_NAME_MAX (sizeof(KEYS_PREFIX) + KEYS_ID_MAX)
 
+/* @id: of a slot, or what else stands behind the folder. */
 static char *keys_name(const char *id, char ret[KEYS_NAME_MAX])
 {
-	snprintf(ret, KEYS_NAME_MAX, KEYS_PREFIX "%.*s", KEY_SLOT_ID_MAX - 1, id);
+	snprintf(ret, KEYS_NAME_MAX, KEYS_PREFIX "%.*s", KEYS_ID_MAX - 1, id);
 	return ret;
 }
 
 /* ---- loading ------------------------------------------------------------------------------------ */
 
 struct keys_names {
-	char ids[KEYS_SLOTS_MAX][KEY_SLOT_ID_MAX];
-	size_t count, strange;
+	char ids[KEYS_SLOTS_MAX][KEYS_ID_MAX];
+	size_t count;
 };
 
 static int keys_list_one(void *ctx, const char *name, uint64_t size)
 {
-	const char *id = name + strlen(KEYS_PREFIX);
 	struct keys_names *n = ctx;
 
 	(void)size;
-	if (strlen(id) != KEY_SLOT_ID_MAX - 1) {
-		n->strange++;
-	} else if (n->count == KEYS_SLOTS_MAX) {
+	if (n->count == KEYS_SLOTS_MAX)
 		return -E2BIG;
-	} else {
-		memcpy(n->ids[n->count++], id, KEY_SLOT_ID_MAX);
-	}
+	snprintf(n->ids[n->count++], KEYS_ID_MAX, "%s", name + strlen(KEYS_PREFIX));
 	return 0;
 }
 
-/* -ENOENT: it was removed meanwhile. */
+/* -ENOENT: it was removed meanwhile. Otherwise as key_slot_from_json(). */
 static int keys_get(struct store *s, const struct repo_format *f, const char *id,
 		    struct key_slot *ret, struct err *e)
 {
@@ -63,23 +59,25 @@ static int keys_compare(const void *a, const void *b)
 	return strcmp(x->id, y->id);
 }
 
-static void keys_note_damage(struct keys *k, const struct err *what)
+static int keys_compare_bad(const void *a, const void *b)
 {
-	if (!k->damaged++)
-		k->first_damage = *what;
+	return strcmp(((const struct key_bad *)a)->id, ((const struct key_bad *)b)->id);
 }
 
 static int keys_load_named(struct store *s, const struct repo_format *f,
 			   const struct keys_names *names, struct keys *ret, struct err *e)
 {
 	for (size_t i = 0; i < names->count; i++) {
+		struct key_bad *bad = &ret->bad[ret->damaged];
 		struct err what = { 0 };
 		int r = keys_get(s, f, names->ids[i], &ret->slots[ret->count], &what);
 
 		if (r == 0) {
 			ret->count++;
-		} else if (r == -EBADMSG || r == -ENOTSUP) {
-			keys_note_damage(ret, &what);
+		} else if (r == -EBADMSG || r == -EXDEV || r == -ENOTSUP) {
+			*bad = (struct key_bad){ .foreign = r == -EXDEV, .why = what };
+			memcpy(bad->id, names->ids[i], sizeof(bad->id));
+			ret->damaged++;
 		} else if (r != -ENOENT) {
 			return err_set(e, r, "%s", what.text);
 		}
@@ -105,40 +103,70 @@ int keys_load(struct store *s, const struct repo_format *f, struct keys *ret, st
 	if (r < 0)
 		return r;
 	ret->slots = calloc(MAX(names->count, (size_t)1), sizeof(*ret->slots));
-	if (!ret->slots)
+	ret->bad = calloc(MAX(names->count, (size_t)1), sizeof(*ret->bad));
+	if (!ret->slots || !ret->bad)
 		return err_oom(e);
 	r = keys_load_named(s, f, names, ret, e);
 	if (r < 0)
 		return r;
-	ret->damaged += names->strange;
-	if (names->strange && !ret->first_damage.code)
-		err_set(&ret->first_damage, -EBADMSG, "an object in keys/ is no key slot");
 	qsort(ret->slots, ret->count, sizeof(*ret->slots), keys_compare);
+	qsort(ret->bad, ret->damaged, sizeof(*ret->bad), keys_compare_bad);
 	return 0;
 }
 
 void keys_done(struct keys *k)
 {
 	free(k->slots);
+	free(k->bad);
 	*k = (struct keys){ 0 };
+}
+
+/*
+ * The one whose id begins with @text; what is called exactly so comes before those that only begin so (in @k->bad, which is
+ * sorted, also in place). One of both is set when it returns 0, and none otherwise.
+ */
+static int keys_find_any(const struct keys *k, const char *text, const struct key_slot **ret,
+			 const struct key_bad **ret_bad, struct err *e)
+{
+	const char *found = NULL;
+	size_t at = 0;
+
+	*ret = NULL;
+	*ret_bad = NULL;
+	for (size_t i = 0; i < k->count + k->damaged; i++) {
+		const char *id = i < k->count ? k->slots[i].id : k->bad[i - k->count].id;
+
+		if (!*text || strncmp(id, text, strlen(text)) != 0 ||
+		    (found && !strcmp(found, text)))
+			continue;
+		if (found && strcmp(id, text) != 0) {
+			return err_set(e, -ENOTUNIQ, "%s may be key slot %s or %s", text, found,
+				       id);
+		}
+		found = id;
+		at = i;
+	}
+	if (!found)
+		return err_set(e, -ENOENT, "there is no key slot %s", text);
+	if (at < k->count) {
+		*ret = &k->slots[at];
+	} else {
+		*ret_bad = &k->bad[at - k->count];
+	}
+	return 0;
 }
 
 int keys_find(const struct keys *k, const char *text, const struct key_slot **ret, struct err *e)
 {
-	const struct key_slot *found = NULL;
+	const struct key_slot *slot;
+	const struct key_bad *bad;
+	int r = keys_find_any(k, text, &slot, &bad, e);
 
-	for (size_t i = 0; i < k->count; i++) {
-		if (!*text || strncmp(k->slots[i].id, text, strlen(text)) != 0)
-			continue;
-		if (found) {
-			return err_set(e, -ENOTUNIQ, "%s may be key slot %s or %s", text, found->id,
-				       k->slots[i].id);
-		}
-		found = &k->slots[i];
-	}
-	if (!found)
-		return err_set(e, -ENOENT, "there is no key slot %s", text);
-	*ret = found;
+	if (r < 0)
+		return r;
+	if (bad)
+		return err_set(e, -EBADMSG, "%s", bad->why.text);
+	*ret = slot;
 	return 0;
 }
 
@@ -231,17 +259,42 @@ static int keys_remove_checked(struct store *s, const struct repo_format *f,
 		       slot->id);
 }
 
+/*
+ * What is only damaged, or newer than this tool, may still be somebody's key: it goes when it is asked for expressly, and
+ * never while there is nothing else that could be read. Another repository's opens nothing here.
+ */
+static int keys_remove_bad(struct store *s, const struct keys *k, const struct key_bad *bad,
+			   bool force, struct err *e)
+{
+	char name[KEYS_NAME_MAX];
+
+	if (!force) {
+		return err_set(e, -EBADMSG, "%.300s; to remove it for good: --force",
+			       bad->why.text);
+	}
+	if (!bad->foreign && !keys_has_full(k, "")) {
+		return err_set(e, -EBUSY,
+			       "%.300s, but no other one with full rights is left: this one may be "
+			       "all that the repository can be opened with once it is mended",
+			       bad->why.text);
+	}
+	return store_del(s, keys_name(bad->id, name), e);
+}
+
 int keys_remove(struct store *s, const struct repo_format *f, const char *id, bool force,
 		struct err *e)
 {
 	const struct key_slot *slot = NULL;
+	const struct key_bad *bad = NULL;
 	char name[KEYS_NAME_MAX];
 	struct keys keys;
 	int r;
 
 	r = keys_load(s, f, &keys, e);
 	if (r == 0)
-		r = keys_find(&keys, id, &slot, e);
+		r = keys_find_any(&keys, id, &slot, &bad, e);
+	if (bad)
+		r = keys_remove_bad(s, &keys, bad, force, e);
 	if (!slot)
 		goto out;
 	if (force || slot->rights != CRYPT_RIGHTS_FULL) {
@@ -259,6 +312,29 @@ out:
 	return r;
 }
 
+/* What a change that was interrupted may have left: a slot as @new, but @old. 1: @ret is it; 0: there is none. */
+static int keys_find_changed(struct store *s, const struct repo_format *f,
+			     const struct key_slot_new *new, const char *old,
+			     char ret[KEY_SLOT_ID_MAX], struct err *e)
+{
+	struct keys keys;
+	int r = keys_load(s, f, &keys, e);
+
+	for (size_t i = 0; r == 0 && new->secret &&i < keys.count; i++) {
+		_cleanup_(crypt_freep) struct crypt *c = NULL;
+		const struct key_slot *slot = &keys.slots[i];
+
+		if (slot->type != KEY_SLOT_PASSPHRASE || slot->rights != new->rights ||
+		    !strcmp(slot->id, old) ||
+		    key_slot_open_passphrase(slot, f, new->secret, &c, NULL) < 0)
+			continue;
+		memcpy(ret, slot->id, KEY_SLOT_ID_MAX);
+		r = 1;
+	}
+	keys_done(&keys);
+	return r;
+}
+
 int keys_change(struct store *s, const struct repo_format *f, const struct crypt *c,
 		char id[KEY_SLOT_ID_MAX], const struct key_slot_new *new, struct err *e)
 {
@@ -266,7 +342,9 @@ int keys_change(struct store *s, const struct repo_format *f, const struct crypt
 	int r;
 
 	memcpy(old, id, sizeof(old));
-	r = keys_add(s, f, c, new, id, e);
+	r = keys_find_changed(s, f, new, old, id, e);
+	if (r == 0)
+		r = keys_add(s, f, c, new, id, e);
 	if (r < 0)
 		return r;
 	r = keys_remove(s, f, old, false, e);
@@ -275,6 +353,25 @@ int keys_change(struct store *s, const struct repo_format *f, const struct crypt
 		return r;
 	}
 	return 0;
+}
+
+int keys_sweep(struct store *s, struct err *e)
+{
+	struct repo_format there;
+	char name[KEYS_NAME_MAX];
+	struct keys keys;
+	int r;
+
+	r = repo_format_get(s, &there, e);
+	if (r < 0)
+		return r;
+	r = keys_load(s, &there, &keys, e);
+	for (size_t i = 0; i < keys.damaged && r == 0; i++) {
+		if (keys.bad[i].foreign)
+			r = store_del(s, keys_name(keys.bad[i].id, name), e);
+	}
+	keys_done(&keys);
+	return r;
 }
 
 int keys_init(struct store *s, struct repo_format *f, const struct key_slot_new *slots, size_t n,
@@ -371,7 +468,7 @@ static int keys_nothing_opened(const struct keys_try *t, const struct keys *keys
 	if (keys->damaged) {
 		return err_set(e, -ENOKEY,
 			       "no key slot opens, and %zu could not be read (the first: %.200s)",
-			       keys->damaged, keys->first_damage.text);
+			       keys->damaged, keys->bad[0].why.text);
 	}
 	if (!keys->count)
 		return err_set(e, -ENOKEY, "the repository has no key slots any more");

@@ -9,7 +9,8 @@
  *  K1. What opened a repository before an operation that failed or was killed, opens it afterwards, but for the slot
  *	that was asked to be removed.
  *  K2. A slot with full rights is removed only while another is there, unless it is forced. (Two people who remove
- *	one each at the same moment: both see it, and both put theirs back.)
+ *	one each at the same moment: both see it, and both put theirs back.) A damaged one is never removed instead of
+	another: what an id begins with must mean one object only.
  *
  * Blocks on the store; thread-safe. Hostile slots are safe.
  */
@@ -29,19 +30,28 @@
 #include "lib/repo/secret.h"
 #include "lib/repo/store.h"
 
+/* objects in keys/; and bytes of what stands behind "keys/" in their names, with the end */
 #define KEYS_SLOTS_MAX 256
+#define KEYS_ID_MAX    (STORE_NAME_MAX + 1)
 
+/* What lies in keys/ and is no slot of the repository. */
+struct key_bad {
+	char id[KEYS_ID_MAX];
+	bool foreign; /* a whole one, of another repository: a "repo init" that was killed leaves such */
+	struct err why;
+};
 /* The slots of one repository, oldest first. */
 struct keys {
 	struct key_slot *slots;
 	size_t count;
-	size_t damaged; /* that could not be understood, or are another repository's; left out */
-	struct err first_damage;
+	/* that are damaged, could not be understood, or are another repository's; left out above; by name */
+	struct key_bad *bad;
+	size_t damaged;
 };
 /* Filled also on failure; always ends in keys_done(). */
 int keys_load(struct store *s, const struct repo_format *f, struct keys *ret, struct err *e);
 void keys_done(struct keys *k);
-/* The one whose id begins with @text. -ENOENT; -ENOTUNIQ. */
+/* The one whose id begins with @text. -ENOENT; -ENOTUNIQ; -EBADMSG: it is one of @k->bad. */
 int keys_find(const struct keys *k, const char *text, const struct key_slot **ret, struct err *e);
 
 /*
@@ -59,13 +69,24 @@ int keys_init(struct store *s, struct repo_format *f, const struct key_slot_new 
  */
 int keys_add(struct store *s, const struct repo_format *f, const struct crypt *c,
 	     const struct key_slot_new *new, char ret_id[KEY_SLOT_ID_MAX], struct err *e);
-/* -ENOENT; -EBUSY: it is the last one with full rights, and not @force. Needs no key, as a thief would not. */
+/*
+ * Make the end of an init: delete the slots that are whole, and of another repository than the one that is in the store. They
+ * are what inits left that were killed, or came second. Called when "format" is there: who has not put it by then will
+ * find that there is a repository, so no slot goes that could come to be of use.
+ */
+int keys_sweep(struct store *s, struct err *e);
+/*
+ * -ENOENT; -EBUSY: it is the last one with full rights, and not @force. What is damaged goes with @force only (-EBADMSG),
+ * and not while there is no slot with full rights that is whole (-EBUSY). Needs no key, as a thief would not.
+ */
 int keys_remove(struct store *s, const struct repo_format *f, const char *id, bool force,
 		struct err *e);
 /*
  * @new takes the place of the slot @id, which becomes the new one's: steps 1 and 2 of keys_add(), then
  *	3. the old one is deleted
- * Whatever fails, the old or the new one opens the repository.
+ * Whatever fails, the old or the new one opens the repository. One that was interrupted may have done 1 and 2: when there is a
+ * slot of these rights that the new passphrase opens already, it takes the place. Otherwise each try would leave one more, and
+ * who changes that passphrase later would change one of them only.
  */
 int keys_change(struct store *s, const struct repo_format *f, const struct crypt *c,
 		char id[KEY_SLOT_ID_MAX], const struct key_slot_new *new, struct err *e);

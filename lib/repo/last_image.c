@@ -13,6 +13,7 @@
 
 #include <jansson.h>
 
+#include "lib/base/array.h"
 #include "lib/base/hex.h"
 #include "lib/image/codec.h"
 #include "lib/image/digest.h"
@@ -84,15 +85,8 @@ static int page_set_compare(const void *a, const void *b)
 
 static int page_set_add(struct page_set *s, const struct chunk_id *id)
 {
-	if (s->count == s->allocated) {
-		size_t n = s->allocated ? s->allocated * 2 : 64;
-		void *more = reallocarray(s->ids, n, sizeof(*s->ids));
-
-		if (!more)
-			return -ENOMEM;
-		s->ids = more;
-		s->allocated = n;
-	}
+	if (ARRAY_ROOM(s->ids, s->count, s->allocated, 64) < 0)
+		return -ENOMEM;
 	s->ids[s->count++] = *id;
 	return 0;
 }
@@ -273,23 +267,39 @@ void last_image_free(struct last_image *l)
 	free(l);
 }
 
+/* Its bytes are those that were put: that they cannot be read says nothing of the store. */
+static int find_parse(struct repo *r, const struct repo_image *known, const struct iovec *bytes,
+		      struct repo_image **ret, struct err *e)
+{
+	struct err why = { 0 };
+
+	return repo_image_parse(r, known->hash, bytes, ret, &why) == -ENOMEM ? err_oom(e) : 0;
+}
+
 int last_image_find(const struct last_image *l, struct repo *r, enum last_image_fate *ret,
-		    struct err *e)
+		    struct repo_image **ret_image, struct err *e)
 {
 	char name[GC_OBJECT_NAME_SIZE];
+	struct iovec bytes = { 0 };
 	struct err why = { 0 };
 	uint64_t size;
 	int n;
 
+	*ret_image = NULL;
 	*ret = LAST_IMAGE_FORGOTTEN;
 	/* the tombstone first: prune takes it away behind the image, so who then sees the image was not forgotten before */
 	n = store_size(r->store, gc_object_name(GC_FORGET, l->image->hash, name), &size, &why);
 	if (n >= 0)
 		return 0;
 	if (n == -ENOENT)
-		n = repo_image_stored(r, l->image->hash, &why);
+		n = repo_image_stored(r, l->image->hash, &bytes, &why);
 	*ret = n == -ENOENT ? LAST_IMAGE_GONE : n < 0 ? LAST_IMAGE_DAMAGED : LAST_IMAGE_THERE;
-	if (n >= 0 || n == -ENOENT || n == -EBADMSG)
+	if (n >= 0) {
+		n = find_parse(r, l->image, &bytes, ret_image, e);
+		free(bytes.iov_base);
+		return n;
+	}
+	if (n == -ENOENT || n == -EBADMSG)
 		return 0;
 	if (e)
 		*e = why;

@@ -69,11 +69,11 @@ enum last_image_fate {
 	LAST_IMAGE_DAMAGED,
 };
 /*
- * What became of @l->image, which is known, in @r, whose index is loaded: after that, as W1 has it. Needs no key. 0 or an
- * error of the store.
+ * What became of @l->image, which is known, in @r, whose index is loaded: after that, as W1 has it. Needs no key. *ret_image:
+ * the image as it is there; NULL where it is not, or cannot be read with the keys of @r. 0, -ENOMEM or an error of the store.
  */
 int last_image_find(const struct last_image *l, struct repo *r, enum last_image_fate *ret,
-		    struct err *e);
+		    struct repo_image **ret_image, struct err *e);
 
 /* As on_page of struct ingest_settings: step 1. That it fails is told by last_image_keep(). From one thread at a time. */
 void last_image_on_page(void *ctx, const void *page, size_t len, const struct chunk_id *id);

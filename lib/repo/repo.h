@@ -39,14 +39,16 @@ struct repo {
 	uint64_t loaded_ns, loaded_realtime_ns;
 };
 
+/* May one be made in @s? -EEXIST: there is one; -EBADMSG: there was one, whose object "format" is gone. */
+int repo_init_check(struct store *s, struct err *e);
 /*
- * Make one in @s: the object "format". With @crypt (borrowed) it is encrypted, and its first key slot must be in the store
- * already (keys.h). -EEXIST when there is a repository.
+ * Make one in @s: the object "format". When it is to be encrypted, its first key slot must be in the store already
+ * (keys_init()). Errors as repo_init_check()'s, too.
  */
 int repo_init(struct store *s, const struct repo_format *f, struct err *e);
 /* Read it. As repo_open(). */
 int repo_format_get(struct store *s, struct repo_format *ret, struct err *e);
-/* @s is taken over, also on failure. -ENOENT: there is no repository; -ENOTSUP: it needs a newer tool. */
+/* @s is taken over, also on failure. -ENOENT: there is no repository; -EBADMSG: "format" is damaged, or gone; -ENOTSUP: it needs a newer tool. */
 int repo_open(struct store *s, struct repo **ret, struct err *e);
 void repo_free(struct repo *r);
 DEFINE_CLEANUP(struct repo, repo_free);

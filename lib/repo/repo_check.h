@@ -40,9 +40,16 @@ struct repo_check_settings {
 	unsigned int parts, part;
 	/*
 	 * A file of the caller's, in which the packs found good are noted, so that a check that was interrupted goes on
-	 * where it was; removed when it came to its end. NULL: none. One of another repository or part is begun anew.
+	 * where it was; removed when it came to its end. NULL: none. One of another repository or part, or of a check by
+	 * names only where the keys now allow more, is begun anew. What is no such state is refused (-EEXIST) and left as
+	 * it is; -EBUSY: another check has it.
 	 */
 	const char *state;
+	/*
+	 * With a state, parts > 1: @part is for a new one; otherwise it says itself which part is next, and stays at the
+	 * end, for the part behind this one. So @parts checks read all, whenever they are. @parts is at most 9999 then.
+	 */
+	bool rotate;
 	unsigned int threads;  /* 0: one per CPU, at most 4; each holds a pack */
 	struct cancel *cancel; /* may be NULL */
 	/* from any thread, one at a time */
@@ -59,9 +66,17 @@ struct repo_check_result {
 	uint64_t entries_checked; /* decoded and compared */
 	uint64_t damages;	  /* reports */
 	uint64_t images_hurt;
-	bool decoded; /* what packs hold was looked at: the keys allow it */
-	bool walked;  /* images were looked at, likewise */
+	unsigned int part; /* that was read, from 0 */
+	bool decoded;	   /* what packs hold was looked at: the keys allow it */
+	bool walked;	   /* images were looked at, likewise */
 };
+
+#define REPO_CHECK_PARTS_OF_DAYS_MAX 100
+/*
+ * For who keeps no state: the part, of 1 to 100 @parts, whose turn it is on @day. Of @parts days that begin at a multiple of
+ * @parts each has another; the order is another one each time, so that no rhythm of days meets the same parts again and again.
+ */
+unsigned int repo_check_part_of_day(uint64_t day, unsigned int parts);
 
 /*
  * Blocks. r->index is loaded anew, with nothing excluded. 0: nothing is wrong; -EBADMSG: something is, all of it was

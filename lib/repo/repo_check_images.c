@@ -170,6 +170,45 @@ static int walk_images(struct check *c, const struct repo_images *l, bool full, 
 	return 0;
 }
 
+static bool image_was_reported(const struct check *c, const uint8_t hash[REPO_NAME_HASH])
+{
+	for (size_t i = 0; i < c->n_bad_images; i++) {
+		if (!memcmp(c->bad_images[i], hash, REPO_NAME_HASH))
+			return true;
+	}
+	return false;
+}
+
+/* Those that are as they were written, but are no image, or none that we can read. */
+static int check_unreadable(struct check *c, const struct repo_images *l, struct err *e)
+{
+	for (size_t i = 0; i < l->damaged; i++) {
+		struct repo_image *image = NULL;
+		char hex[2 * REPO_NAME_HASH + 1], name[STORE_NAME_MAX];
+		struct err why = { 0 };
+		const char *what = why.text;
+		int r;
+
+		if (image_was_reported(c, l->damaged_hashes[i]))
+			continue;
+		snprintf(name, sizeof(name), "images/%s",
+			 hex_encode(l->damaged_hashes[i], REPO_NAME_HASH, hex));
+		/* the list has words for the first one only */
+		r = repo_image_get(c->repo, l->damaged_hashes[i], &image, &why);
+		repo_image_free(image);
+		if (r == -ENOMEM)
+			return err_oom(e);
+		if (r == -ENOENT)
+			continue;
+		/* the words begin with the name */
+		if (!strncmp(what, name, strlen(name)))
+			what += strlen(name);
+		what += strspn(what, ": ");
+		check_report_object(c, name, "%s", *what ? what : "cannot be read each time");
+	}
+	return 0;
+}
+
 int check_images(struct check *c, struct err *e)
 {
 	_cleanup_(repo_images_done) struct repo_images images = { 0 };
@@ -181,10 +220,9 @@ int check_images(struct check *c, struct err *e)
 	r = repo_images_load(c->repo, true, &images, e);
 	if (r < 0)
 		return r;
-	if (images.damaged) {
-		check_report_object(c, "images/", "%zu cannot be read; the first: %s",
-				    images.damaged, images.first_damage.text);
-	}
+	r = check_unreadable(c, &images, e);
+	if (r < 0)
+		return r;
 	c->result->images_hurt = images.damaged;
 	if (!c->indexed)
 		return 0;

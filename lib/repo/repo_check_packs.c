@@ -8,7 +8,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "lib/base/hex.h"
 #include "lib/base/io.h"
 #include "lib/image/codec.h"
 #include "lib/image/digest.h"
@@ -19,11 +18,9 @@
 #define THREADS_MAX   64u
 #define THREADS_USUAL 4u
 #define TELL_EVERY_NS 100000000L
-#define STATE_LINE    (2 * REPO_NAME_HASH + 1)
 
 struct reading {
 	struct check *check;
-	FILE *state; /* NULL: none is kept */
 	atomic_size_t next;
 	atomic_uint_fast64_t done; /* bytes */
 	uint64_t total;
@@ -33,74 +30,6 @@ struct reading {
 	unsigned int running; /* threads */
 	pthread_cond_t ended; /* one of them did */
 };
-
-/* ---- the state of a check that was interrupted --------------------------------------------------- */
-
-static void state_head(const struct check *c, char *buf, size_t size)
-{
-	char id[2 * REPO_ID_SIZE + 1];
-
-	snprintf(buf, size, "ambrotype check 1 %s %u/%u\n",
-		 hex_encode(c->repo->format.id, REPO_ID_SIZE, id),
-		 c->settings->part % c->settings->parts, c->settings->parts);
-}
-
-/* Take over what the file says, if it is of this check. */
-static void state_read(struct check *c, const char *head)
-{
-	_cleanup_file_ FILE *f = fopen(c->settings->state, "re");
-	char line[256];
-
-	if (!f || !fgets(line, sizeof(line), f) || strcmp(line, head) != 0)
-		return;
-	while (fgets(line, sizeof(line), f)) {
-		uint8_t hash[REPO_NAME_HASH];
-		struct check_pack *p;
-
-		/* the last line may be half a one */
-		if (strlen(line) != STATE_LINE || line[STATE_LINE - 1] != '\n')
-			break;
-		line[STATE_LINE - 1] = '\0';
-		if (hex_decode(line, hash, sizeof(hash)) < 0)
-			break;
-		p = check_pack_find(c, hash);
-		if (p && p->chosen) {
-			p->chosen = false;
-			c->result->packs_skipped++;
-		}
-	}
-}
-
-static int state_open(struct reading *g, struct err *e)
-{
-	struct check *c = g->check;
-	char head[256];
-
-	if (!c->settings->state)
-		return 0;
-	state_head(c, head, sizeof(head));
-	state_read(c, head);
-	g->state = fopen(c->settings->state, c->result->packs_skipped ? "ae" : "we");
-	if (!g->state)
-		return err_set_errno(e, -errno, "cannot write %s", c->settings->state);
-	if (!c->result->packs_skipped)
-		fputs(head, g->state);
-	return 0;
-}
-
-/* Best effort: what was not noted is read again. */
-static void state_note(struct reading *g, const struct check_pack *p)
-{
-	char hex[STATE_LINE];
-
-	if (!g->state)
-		return;
-	hex_encode(p->hash, sizeof(p->hash), hex);
-	pthread_mutex_lock(&g->check->lock);
-	fprintf(g->state, "%s\n", hex);
-	fflush(g->state);
-	pthread_mutex_unlock(&g->check->lock);
-}
 
 /* ---- one pack ------------------------------------------------------------------------------------ */
 
@@ -182,7 +111,7 @@ static int pack_read(struct reader *k, struct check_pack *p, struct err *e)
 		return pack_failed(k, p, name, "is damaged: its bytes do not have its name"), 0;
 	r = pack_check_entries(k, p, name, e);
 	if (r >= 0 && !atomic_load(&p->damaged))
-		state_note(k->all, p);
+		check_state_note(k->all->check, p);
 	return r;
 }
 
@@ -358,13 +287,11 @@ int check_packs(struct check *c, struct err *e)
 	if (!c->settings->parts)
 		return 0;
 	c->result->decoded = check_can_open(c);
-	r = state_open(&g, e);
+	r = check_state_take(c, e);
 	for (size_t i = 0; i < c->n_packs; i++)
 		g.total += c->packs[i].chosen ? c->packs[i].size : 0;
 	if (r >= 0)
 		r = readers_run(&g, e);
-	if (g.state)
-		fclose(g.state);
 	c->result->packs_read = atomic_load(&g.packs);
 	c->result->bytes_read = atomic_load(&g.done);
 	c->result->entries_checked = atomic_load(&g.entries);
@@ -377,8 +304,5 @@ int check_packs(struct check *c, struct err *e)
 		return err_set(e, -ECANCELED, "interrupted");
 	if (r < 0)
 		return r;
-	/* it came to its end: the next one begins anew */
-	if (c->settings->state)
-		unlink(c->settings->state);
 	return check_damaged_packs(c, e);
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/array.h"
 #include "lib/base/hex.h"
 #include "lib/image/digest.h"
 #include "lib/repo/gc_object.h"
@@ -76,15 +77,8 @@ static void names_done(struct names *l)
 
 static int names_add(struct names *l, const char *name)
 {
-	if (l->n == l->allocated) {
-		size_t n = l->allocated ? l->allocated * 2 : 64;
-		char **more = reallocarray(l->items, n, sizeof(*more));
-
-		if (!more)
-			return -ENOMEM;
-		l->items = more;
-		l->allocated = n;
-	}
+	if (ARRAY_ROOM(l->items, l->n, l->allocated, 64) < 0)
+		return -ENOMEM;
 	l->items[l->n] = strdup(name);
 	return l->items[l->n++] ? 0 : -ENOMEM;
 }
@@ -193,6 +187,14 @@ static int object_hash(struct check *c, const char *name, const uint8_t hash[REP
 		       : err_set(e, -EBADMSG, "is damaged: its bytes do not have its name");
 }
 
+static int bad_image_add(struct check *c, const uint8_t hash[REPO_NAME_HASH])
+{
+	if (ARRAY_ROOM(c->bad_images, c->n_bad_images, c->bad_images_allocated, 8) < 0)
+		return -ENOMEM;
+	memcpy(c->bad_images[c->n_bad_images++], hash, REPO_NAME_HASH);
+	return 0;
+}
+
 static int check_hashed(struct check *c, const char *folder, uint64_t *ret_n, struct err *e)
 {
 	_cleanup_(names_done) struct names l = { .check = c };
@@ -212,12 +214,14 @@ static int check_hashed(struct check *c, const char *folder, uint64_t *ret_n, st
 		*ret_n += r != -ENOENT;
 		if (r == -EBADMSG || r == -EIO || r == -ENODATA) {
 			check_report_object(c, l.items[i], "%s", why.text);
+			r = ret_n == &c->result->images ? bad_image_add(c, hash) : 0;
 		} else if (r < 0 && r != -ENOENT) {
 			if (e)
 				*e = why;
 			return r;
+		} else {
+			r = 0;
 		}
-		r = 0;
 	}
 	return r == -ENOMEM ? err_oom(e) : r;
 }
@@ -264,14 +268,16 @@ static int check_notes(struct check *c, struct err *e)
 
 static int check_keys(struct check *c, struct err *e)
 {
+	char name[sizeof("keys/") + KEYS_ID_MAX];
 	struct keys keys = { 0 };
 	int r = 0;
 
 	if (c->repo->format.encrypted)
 		r = keys_load(c->repo->store, &c->repo->format, &keys, e);
-	if (r >= 0 && keys.damaged) {
-		check_report_object(c, "keys/", "%zu damaged: %s", keys.damaged,
-				    keys.first_damage.text);
+	for (size_t i = 0; r >= 0 && i < keys.damaged; i++) {
+		snprintf(name, sizeof(name), "keys/%s", keys.bad[i].id);
+		check_report_object(c, name, "%s; 'ambroctl key remove --force' removes it",
+				    keys.bad[i].why.text);
 	}
 	keys_done(&keys);
 	return r;
@@ -396,7 +402,7 @@ static void check_choose(struct check *c)
 		le32_t first;
 
 		memcpy(&first, p->hash, sizeof(first));
-		p->chosen = p->stored && le32_get(first) % s->parts == s->part % s->parts;
+		p->chosen = p->stored && le32_get(first) % s->parts == c->part;
 	}
 }
 
@@ -428,27 +434,38 @@ static void check_done(struct check *c)
 	free(c->of_index);
 	free(c->bad);
 	free(c->seen);
+	free(c->bad_images);
+	close_fd(c->state);
 	pthread_mutex_destroy(&c->lock);
 }
 
 int repo_check(struct repo *r, const struct repo_check_settings *s, struct repo_check_result *ret,
 	       struct err *e)
 {
-	struct check c = { .repo = r, .settings = s, .result = ret };
+	struct check c = { .repo = r, .settings = s, .result = ret, .state = -EBADF };
 	int n;
 
 	*ret = (struct repo_check_result){ 0 };
 	pthread_mutex_init(&c.lock, NULL);
-	n = check_structure(&c, e);
+	n = check_state_open(&c, e);
+	ret->part = c.part;
+	if (n >= 0)
+		n = check_structure(&c, e);
 	if (n >= 0) {
 		check_choose(&c);
 		n = check_packs(&c, e);
 	}
 	if (n >= 0)
 		n = check_images(&c, e);
+	if (n >= 0) {
+		n = check_state_end(&c, e);
+		/* that is heard before a state that cannot be written */
+		if (ret->damages) {
+			n = err_set(e, -EBADMSG,
+				    "damages: %" PRIu64 "; images that they hurt: %" PRIu64,
+				    ret->damages, ret->images_hurt);
+		}
+	}
 	check_done(&c);
-	if (n < 0 || !ret->damages)
-		return n;
-	return err_set(e, -EBADMSG, "%" PRIu64 " damages, which hurt %" PRIu64 " images",
-		       ret->damages, ret->images_hurt);
+	return n;
 }

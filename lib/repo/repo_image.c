@@ -53,6 +53,13 @@ char *repo_image_word(const char *text)
 	return word;
 }
 
+bool repo_image_word_valid(const char *text)
+{
+	_cleanup_free_ char *word = repo_image_word(text);
+
+	return word && *text && strlen(text) <= REPO_IMAGE_WORD_MAX && !strcmp(word, text);
+}
+
 /* ---- writing ------------------------------------------------------------------------------------ */
 
 /* What a sealed image's seal is bound to. */
@@ -189,50 +196,49 @@ static int image_parse(struct repo *r, const uint8_t *bytes, size_t len, struct 
 	return repo_image_from_json(text, plain.iov_len, ret, e);
 }
 
-/* Its bytes, which have the hash that @name (filled) says. */
-static int image_bytes(struct repo *r, const uint8_t hash[REPO_NAME_HASH],
-		       char name[IMAGE_NAME_MAX], void **ret, size_t *ret_len, struct err *e)
+int repo_image_stored(struct repo *r, const uint8_t hash[REPO_NAME_HASH], struct iovec *ret,
+		      struct err *e)
 {
 	_cleanup_free_ void *bytes = NULL;
 	uint8_t found[REPO_NAME_HASH];
+	char name[IMAGE_NAME_MAX];
+	size_t len;
 	int n;
 
 	image_object_name(hash, name);
-	n = store_get_all(r->store, name, IMAGE_OBJECT_MAX, &bytes, ret_len, e);
+	n = store_get_all(r->store, name, IMAGE_OBJECT_MAX, &bytes, &len, e);
 	if (n == -EFBIG)
 		return err_set(e, -EBADMSG, "%s is larger than an image can be", name);
 	if (n < 0)
 		return n;
-	digest_of(&(struct iovec){ bytes, *ret_len }, 1, found);
+	digest_of(&(struct iovec){ bytes, len }, 1, found);
 	if (memcmp(found, hash, sizeof(found)) != 0)
 		return err_set(e, -EBADMSG, "%s is damaged: its bytes do not have its name", name);
-	*ret = TAKE_PTR(bytes);
+	*ret = (struct iovec){ TAKE_PTR(bytes), len };
 	return 0;
 }
 
-int repo_image_stored(struct repo *r, const uint8_t hash[REPO_NAME_HASH], struct err *e)
+int repo_image_parse(struct repo *r, const uint8_t hash[REPO_NAME_HASH], const struct iovec *bytes,
+		     struct repo_image **ret, struct err *e)
 {
-	_cleanup_free_ void *bytes = NULL;
 	char name[IMAGE_NAME_MAX];
-	size_t len;
+	int n = image_parse(r, bytes->iov_base, bytes->iov_len, ret, e);
 
-	return image_bytes(r, hash, name, &bytes, &len, e);
+	if (n < 0)
+		return err_prefix(e, "%s", image_object_name(hash, name)), n;
+	memcpy((*ret)->hash, hash, REPO_NAME_HASH);
+	return 0;
 }
 
 int repo_image_get(struct repo *r, const uint8_t hash[REPO_NAME_HASH], struct repo_image **ret,
 		   struct err *e)
 {
-	_cleanup_free_ void *bytes = NULL;
-	char name[IMAGE_NAME_MAX];
-	size_t len;
-	int n;
+	struct iovec bytes = { 0 };
+	int n = repo_image_stored(r, hash, &bytes, e);
 
-	n = image_bytes(r, hash, name, &bytes, &len, e);
-	if (n < 0 || !bytes)
+	if (n < 0 || !bytes.iov_base)
 		return n;
-	n = image_parse(r, bytes, len, ret, e);
-	if (n < 0)
-		return err_prefix(e, "%s", name), n;
-	memcpy((*ret)->hash, hash, REPO_NAME_HASH);
-	return 0;
+	n = repo_image_parse(r, hash, &bytes, ret, e);
+	free(bytes.iov_base);
+	return n;
 }

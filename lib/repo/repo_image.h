@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "lib/base/cleanup.h"
 #include "lib/base/err.h"
@@ -39,8 +40,12 @@ int repo_image_put(struct repo *r, struct repo_image *i, struct err *e);
 /* -EACCES with write rights only; -EBADMSG: damaged, or not what its name says. */
 int repo_image_get(struct repo *r, const uint8_t hash[REPO_NAME_HASH], struct repo_image **ret,
 		   struct err *e);
-/* Is the object there, with the bytes that its name says? Needs no key. 0, -ENOENT, -EBADMSG. */
-int repo_image_stored(struct repo *r, const uint8_t hash[REPO_NAME_HASH], struct err *e);
+/* The two steps of it. First the object, with the bytes that its name says: allocated. Needs no key. 0, -ENOENT, -EBADMSG. */
+int repo_image_stored(struct repo *r, const uint8_t hash[REPO_NAME_HASH], struct iovec *ret,
+		      struct err *e);
+/* Then what they hold. Asks nothing of the store. */
+int repo_image_parse(struct repo *r, const uint8_t hash[REPO_NAME_HASH], const struct iovec *bytes,
+		     struct repo_image **ret, struct err *e);
 
 /* All of them, oldest first. Damaged ones are left out and counted, the first one in words. */
 struct repo_images {
@@ -48,6 +53,8 @@ struct repo_images {
 	size_t count;
 	size_t damaged;
 	struct err first_damage;
+	uint8_t (*damaged_hashes)[REPO_NAME_HASH];
+	size_t damaged_allocated;
 };
 int repo_images_load(struct repo *r, bool forgotten_too, struct repo_images *ret, struct err *e);
 void repo_images_done(struct repo_images *l);
@@ -56,10 +63,15 @@ void repo_images_done(struct repo_images *l);
 #define REPO_IMAGE_NAME_MAX 256
 char *repo_image_name(const struct repo_image *i, char ret[REPO_IMAGE_NAME_MAX]);
 /*
- * The one image that @text selects: "latest" (of @host, if not NULL), a prefix of HOST/DISK/TIME, HOST/DISK/latest, or of
- * the object's hash (8 digits or more). -ENOENT; -ENOTUNIQ with the first few that it could be.
+ * The one image (of @host, if not NULL) that @text selects: "latest", HOST/latest, HOST/DISK/latest, a prefix of
+ * HOST/DISK/TIME, or of the object's hash (8 digits or more). A name in full goes before those of which it is the beginning,
+ * but images of one second have one name: -ENOTUNIQ, with names and hashes of the first few that it could be. -ENOENT: none.
  */
 int repo_images_select(const struct repo_images *l, const char *text, const char *host,
 		       struct repo_image **ret, struct err *e);
 /* Make a host's or disk's name fit: other characters become '-'. Allocated; NULL: out of memory. */
 char *repo_image_word(const char *text);
+/* Bytes of a host's, a disk's name, a tag: longer ones would be refused whenever the image is read. */
+#define REPO_IMAGE_WORD_MAX 100
+/* Does it fit as it is? */
+bool repo_image_word_valid(const char *text);

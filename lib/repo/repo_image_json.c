@@ -9,7 +9,6 @@
 
 #define IMAGE_FORMAT   1
 #define IMAGE_TAGS_MAX 256u
-#define IMAGE_WORD_MAX 100u /* bytes of a host's, a disk's name, a tag */
 
 static json_t *image_tags_json(char **tags)
 {
@@ -48,14 +47,6 @@ int repo_image_to_json(const struct repo_image *i, char **ret, size_t *ret_len, 
 	return 0;
 }
 
-/* Is it a word that repo_image_word() would leave as it is? */
-static bool image_word_valid(const char *text)
-{
-	_cleanup_free_ char *word = repo_image_word(text);
-
-	return word && *text && strlen(text) <= IMAGE_WORD_MAX && !strcmp(word, text);
-}
-
 static int image_parse_tags(const json_t *array, struct repo_image *i)
 {
 	const size_t n = json_array_size(array);
@@ -68,7 +59,7 @@ static int image_parse_tags(const json_t *array, struct repo_image *i)
 	for (size_t k = 0; k < n; k++) {
 		const char *tag = json_string_value(json_array_get(array, k));
 
-		if (!tag || !image_word_valid(tag))
+		if (!tag || !repo_image_word_valid(tag))
 			return -EBADMSG;
 		i->tags[k] = strdup(tag);
 		if (!i->tags[k])
@@ -88,7 +79,7 @@ static int image_parse_members(const json_t *o, struct repo_image *i, json_t **r
 			&new_chunks, "new_bytes", &new_bytes, "all_chunks", &all_chunks, "manifest",
 			ret_manifest) < 0 ||
 	    time < 0 || new_chunks < 0 || new_bytes < 0 || all_chunks < 0 ||
-	    !image_word_valid(host) || !image_word_valid(disk))
+	    !repo_image_word_valid(host) || !repo_image_word_valid(disk))
 		return -EBADMSG;
 	i->time_ns = (uint64_t)time;
 	i->new_chunks = (uint64_t)new_chunks;

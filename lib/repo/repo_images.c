@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "lib/base/array.h"
 #include "lib/base/hex.h"
 #include "lib/repo/hash_list.h"
 #include "lib/repo/repo_image.h"
@@ -14,6 +15,8 @@
 #define IMAGES_PREFIX	   "images/"
 #define FORGET_PREFIX	   "gc/forget-"
 #define SELECT_HASH_DIGITS 8u
+/* Of those that a word could mean. */
+#define SELECT_SHOWN 3u
 
 char *repo_image_name(const struct repo_image *i, char ret[REPO_IMAGE_NAME_MAX])
 {
@@ -51,6 +54,9 @@ static int images_load_one(struct repo *r, const uint8_t hash[REPO_NAME_HASH],
 		return 0;
 	/* one object that somebody put there must not hide the others */
 	if (n == -EBADMSG || n == -ENOTSUP || n == -EXDEV) {
+		if (ARRAY_ROOM(l->damaged_hashes, l->damaged, l->damaged_allocated, 8) < 0)
+			return err_oom(e);
+		memcpy(l->damaged_hashes[l->damaged], hash, REPO_NAME_HASH);
 		if (!l->damaged++)
 			l->first_damage = why;
 		return 0;
@@ -99,6 +105,7 @@ void repo_images_done(struct repo_images *l)
 	for (size_t i = 0; i < l->count; i++)
 		repo_image_free(l->items[i]);
 	free(l->items);
+	free(l->damaged_hashes);
 	*l = (struct repo_images){ 0 };
 }
 
@@ -141,50 +148,81 @@ static ssize_t select_latest(const char *text)
 	return slash ? slash - text : 0;
 }
 
-static int select_ambiguous(const struct repo_images *l, const char *text, struct err *e)
+/* What a person wrote, and how well an image fits it. */
+struct select {
+	const char *text, *host; /* host: NULL: any */
+	ssize_t latest;		 /* of select_latest() */
+};
+
+enum select_fit {
+	SELECT_NOT,
+	SELECT_BEGINS,	/* it is one of those that begin so */
+	SELECT_IN_FULL, /* that is its name, also where it is the beginning of another's */
+};
+
+static enum select_fit select_fit(const struct select *s, const struct repo_image *i)
 {
-	/* three names and what stands between them */
-	char names[3 * (REPO_IMAGE_NAME_MAX + 2)] = "", name[REPO_IMAGE_NAME_MAX];
+	char name[REPO_IMAGE_NAME_MAX];
+
+	if (s->host && strcmp(s->host, i->host) != 0)
+		return SELECT_NOT;
+	if (s->latest >= 0)
+		return image_is_of(i, s->text, (size_t)s->latest) ? SELECT_BEGINS : SELECT_NOT;
+	if (!strcmp(repo_image_name(i, name), s->text))
+		return SELECT_IN_FULL;
+	return image_matches(i, s->text) ? SELECT_BEGINS : SELECT_NOT;
+}
+
+/* The names of two images of one second are equal; their hashes are not. What to do comes first: the rest may be cut off. */
+static int select_ambiguous(const struct repo_images *l, const struct select *s,
+			    enum select_fit fit, size_t count, struct err *e)
+{
+	char names[SELECT_SHOWN * (REPO_IMAGE_NAME_MAX + SELECT_HASH_DIGITS + 8)] = "";
+	char name[REPO_IMAGE_NAME_MAX], hex[2 * REPO_NAME_HASH + 1];
 	size_t used = 0;
 	unsigned int n = 0;
 
-	for (size_t i = 0; i < l->count && n < 3; i++) {
-		if (!image_matches(l->items[i], text))
+	for (size_t i = 0; i < l->count && n < SELECT_SHOWN; i++) {
+		if (select_fit(s, l->items[i]) != fit)
 			continue;
-		used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s",
-					 n++ ? ", " : "", repo_image_name(l->items[i], name));
+		hex_encode(l->items[i]->hash, sizeof(l->items[i]->hash), hex);
+		used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%.*s = %s",
+					 n++ ? ", " : "", (int)SELECT_HASH_DIGITS, hex,
+					 repo_image_name(l->items[i], name));
 	}
-	return err_set(e, -ENOTUNIQ, "%.100s could be any of several images (%s …): say more of it",
-		       text, names);
+	return err_set(e, -ENOTUNIQ,
+		       "%.100s %s %zu images: say %sthe first digits of its hash (%s%s)", s->text,
+		       fit == SELECT_IN_FULL ? "is the name of" : "could be any of", count,
+		       fit == SELECT_IN_FULL ? "" : "more of its name, or ", names,
+		       count > n ? ", …" : "");
 }
 
 int repo_images_select(const struct repo_images *l, const char *text, const char *host,
 		       struct repo_image **ret, struct err *e)
 {
-	const ssize_t latest = select_latest(text);
+	const struct select s = { .text = text, .host = host, .latest = select_latest(text) };
+	enum select_fit best = SELECT_NOT;
 	struct repo_image *found = NULL;
-	char name[REPO_IMAGE_NAME_MAX];
+	size_t count = 0;
 
+	/* every name begins so, but nobody means that by an empty word */
+	if (!*text)
+		return err_set(e, -EINVAL, "an image's name is empty");
 	for (size_t i = 0; i < l->count; i++) {
-		struct repo_image *it = l->items[i];
+		const enum select_fit fit = select_fit(&s, l->items[i]);
 
-		if (host && strcmp(host, it->host) != 0)
+		if (fit == SELECT_NOT || fit < best)
 			continue;
-		if (latest >= 0 ? !image_is_of(it, text, (size_t)latest) : !image_matches(it, text))
-			continue;
-		/* a name in full is that image, also where it is the beginning of another's */
-		if (latest < 0 && !strcmp(repo_image_name(it, name), text)) {
-			*ret = it;
-			return 0;
-		}
-		if (found && latest < 0)
-			return select_ambiguous(l, text, e);
-		found = it;
+		count = fit > best ? 1 : count + 1;
+		best = fit;
+		found = l->items[i];
 	}
 	if (!found) {
 		return err_set(e, -ENOENT, "no image %.100s%s%.64s: 'ambroctl list' shows them",
 			       text, host ? " of host " : "", host ? host : "");
 	}
+	if (count > 1 && s.latest < 0)
+		return select_ambiguous(l, &s, best, count, e);
 	*ret = found;
 	return 0;
 }

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "lib/base/array.h"
 #include "lib/base/hex.h"
 #include "lib/base/io.h"
 #include "lib/image/digest.h"
@@ -75,15 +76,8 @@ static int on_name(void *ctx, const char *name, uint64_t size)
 
 	if (!slash || hex_decode(slash + 1, it.hash, sizeof(it.hash)) < 0)
 		return 0;
-	if (l->n == l->allocated) {
-		size_t n = l->allocated ? l->allocated * 2 : 64;
-		struct repair_name *more = reallocarray(l->items, n, sizeof(*more));
-
-		if (!more)
-			return -ENOMEM;
-		l->items = more;
-		l->allocated = n;
-	}
+	if (ARRAY_ROOM(l->items, l->n, l->allocated, 64) < 0)
+		return -ENOMEM;
 	l->items[l->n++] = it;
 	return 0;
 }

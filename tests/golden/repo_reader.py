@@ -21,6 +21,7 @@ KIND_CHUNK, KIND_PAGE, KIND_BLOCK, KIND_IMAGE, KIND_TABLE, KIND_PACKS = range(6)
 BLOCK_ENTRIES, ENTRY = 85, '<32sIIII'
 PAGE_BIT = 0x80000000
 SEAL = 24 + 16  # nonce and tag
+CHECK = len(',\n "check": "') + 64 + len('"\n}')
 # where: what has to be read; name: the id, or what stands for it
 Entry = collections.namedtuple('Entry', 'name pack offset frame_len plain_len is_page')
 
@@ -102,7 +103,7 @@ class Secrets:
         self.passphrase, self.secret = passphrase, secret
         for slot in sorted(repo.names('keys')):
             need(re.fullmatch('[0-9a-f]{16}', slot), f'keys/{slot}: no name of a slot')
-            text = json.loads(repo.get(f'keys/{slot}'))
+            text = repo.checked(f'keys/{slot}')
             if text['repository'] != repo.id.hex() or text['format'] > 1:
                 continue
             secrets = self.by_key(slot, text) if secret else self.by_passphrase(slot, text)
@@ -183,7 +184,7 @@ class Repository:
     def __init__(self, top, passphrase=None, secret=None):
         self.top, self.secrets, self.packs = top, None, {}
         self.zstd = Zstd()
-        self.format = f = json.loads(self.get('format'))
+        self.format = f = self.checked('format')
         need(f['format'] == 1, f'format {f["format"]} is not known')
         need(f['require'] == [], f'it requires {f["require"]}, which is not known')
         need(f['chunk_hash'] == 'sha256-tree16k' and 16 <= f['chunk_shift'] <= 22, 'format: unknown chunks')
@@ -199,6 +200,13 @@ class Repository:
     def get(self, name):
         with open(os.path.join(self.top, name), 'rb') as f:
             return f.read()
+
+    def checked(self, name):
+        """JSON that ends in the hash of its name and of what is before that end (§1)."""
+        data = self.get(name)
+        end = ',\n "check": "' + sha256(name.encode() + data[:-CHECK]).hex() + '"\n}'
+        need(data[-CHECK:] == end.encode(), f'{name}: it does not have the hash that it says')
+        return json.loads(data)
 
     def names(self, folder):
         try:
@@ -375,6 +383,8 @@ class Repository:
 
     def check(self):
         """Every object but the tombstones of what is gone; every entry of every pack."""
+        for name in self.names('keys') if self.sealed else []:
+            self.checked(f'keys/{name}')
         for folder in self.names('packs'):
             for name in self.names(f'packs/{folder}'):
                 need(name[:2] == folder, f'packs/{folder}/{name}: a wrong folder')

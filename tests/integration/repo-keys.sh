@@ -3,7 +3,8 @@
 #
 # Keys of an encrypted repository: what opens it, what does not any more, and that the last one stays.
 . "$(dirname "$0")/../lib/functions.sh"
-require jq setsid
+. "$(dirname "$0")/../lib/repo.sh"
+require jq python3 setsid
 [[ -x $O/ambroctl ]] || skip "$O/ambroctl is not built"
 umask 077
 cd "$scratch"
@@ -82,12 +83,15 @@ key change --passphrase-file pw --new-passphrase-file pw2 >/dev/null
 refused 7 "wrong" repo info --passphrase-file pw
 opens --passphrase-file pw2
 refused 1 "opened by a key" key change --key-file recovery --new-passphrase-file pw
-# the object "format" changed: nothing opens
+# the object "format" rotted, or was changed by who made a new check for it: nothing opens
 cp -p repo/format format
 sed -i 's/"chunk_shift": 18/"chunk_shift": 16/' repo/format
+refused 3 "\"format\" is damaged" repo info --passphrase-file pw2
+rechecked format
 refused 7 "was changed" repo info --passphrase-file pw2
 refused 3 "was changed" repo info --key-file recovery
 sed -i 's/"encryption": "[^"]*"/"encryption": "none"/' repo/format
+rechecked format
 refused 1 "not encrypted, but a key was given" repo info --passphrase-file pw2
 cp -p format repo/format
 
@@ -96,5 +100,41 @@ key remove "$(id_of recovery)" >/dev/null
 refused 7 "no slot for this key" repo info --key-file recovery
 refused 6 "last one with full rights" key remove "$(id_of "")"
 opens --passphrase-file pw2
-refused 1 "no key slot" key remove 00
+refused 1 "no key slot" key remove nosuch
 key remove "$(id_of again | cut -c 1-8)" >/dev/null
+
+# damaged, another repository's, and no slot at all: named by list and check, gone with --force only
+key add --passphrase-file pw2 --new-passphrase-file pw --label damaged >/dev/null
+id=$(id_of damaged)
+sed -i 's/"sealed": "./"sealed": "x/' "repo/keys/$id"
+foreign=$(basename "$(find other/keys -type f | head -n 1)")
+cp "other/keys/$foreign" repo/keys/
+echo "mine" >repo/keys/notes
+key list >table 2>err
+grep -qE "^$id +damaged +- +- +key slot $id is damaged" table || fail "$(cat table)"
+grep -qE "^$foreign +foreign +- +- +key slot $foreign is another" table || fail "$(cat table)"
+grep -qE "^notes +damaged" table || fail "$(cat table)"
+one_line err
+key list --json 2>/dev/null | jq -e --arg i "$foreign" 'any(.[]; .id == $i and .foreign) and ([.[] | select(.damaged)] | length) == 3' \
+	>/dev/null || fail "$(key list --json)"
+for options in --no-key "--passphrase-file pw2"; do
+	status=0
+	# shellcheck disable=SC2086
+	ambroctl repo check --json $options >checked || status=$?
+	((status == 3)) || fail "check ended with $status: $(cat checked)"
+	for object in "$id" "$foreign" notes; do
+		jq -e --arg o "keys/$object" 'any(.damages[]; .object == $o and (.what | contains("key remove")))' \
+			<checked >/dev/null || fail "check does not name $object: $(cat checked)"
+	done
+done
+opens --passphrase-file pw2
+refused 3 "to remove it for good: --force" key remove "$id"
+key remove "$id" --force >/dev/null
+key remove "${foreign:0:10}" --force >/dev/null
+key remove notes --force >/dev/null
+ambroctl repo check --passphrase-file pw2 >/dev/null
+# the last one with full rights stays, whole or not
+id=$(id_of "")
+sed -i 's/"sealed": "./"sealed": "x/' "repo/keys/$id"
+refused 6 "once it is mended" key remove "$id" --force
+refused 7 "could not be read" repo info --passphrase-file pw2

@@ -113,4 +113,6 @@ refuses() { expect_fail 1 "$1" python3 "$top/tests/golden/repo_reader.py" "${@:2
 refuses "opens no key slot" --passphrase-file "$scratch/wrong" "$AMBRO_REPOSITORY"
 refuses "encrypted" "$AMBRO_REPOSITORY"
 sed -i 's/"chunk_shift": 16/"chunk_shift": 17/' "$AMBRO_REPOSITORY/format"
+refuses "format: it does not have the hash" --key-file "$scratch/key" "$AMBRO_REPOSITORY"
+rechecked format
 refuses "was changed" --key-file "$scratch/key" "$AMBRO_REPOSITORY"

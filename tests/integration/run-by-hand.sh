@@ -66,3 +66,20 @@ expect_fail 5 "" run good
 [[ $(metric good exit_code) == 5 && $(metric good last_success_timestamp_seconds) == "$success" ]] ||
 	fail "after a failure: $(<"$scratch/good.prom")"
 (($(metric good last_run_timestamp_seconds) > success)) || fail "the last run?"
+
+# a key that may only add images cannot let any go: that is said before the capture, and nothing is captured
+umask 077
+echo "correct horse" >"$scratch/pw"
+ambroctl repo init --encrypt --repo "$scratch/sealed" --passphrase-file "$scratch/pw" >/dev/null
+ambroctl key generate "$scratch/client" >"$scratch/client.pub"
+ambroctl key add --repo "$scratch/sealed" --passphrase-file "$scratch/pw" --recipient "$scratch/client.pub" --write-only >/dev/null
+agent_start
+printf '%s\n' "repository = $scratch/sealed" "source = $scratch/source" "metrics = $scratch/sealed.prom" "disk=d" \
+	"key_file = $scratch/client" >"$scratch/conf/adds.conf"
+for what in keep_last=3 prune=yes; do
+	(cat "$scratch/conf/adds.conf" && echo "$what") >"$scratch/conf/sealed.conf"
+	expect_fail 7 "sealed.conf: the key may only add images" run sealed
+	[[ $(metric sealed exit_code) == 7 && ! $(ls "$scratch/sealed/images") ]] || fail "captured with $what"
+done
+run adds >/dev/null
+[[ $(find "$scratch/sealed/images" -type f | wc -l) == 1 ]] || fail "not captured"

@@ -33,3 +33,16 @@ hash_of() { sha256sum <"$1" | cut -d ' ' -f 1; }
 
 # repo_bytes: of all objects.
 repo_bytes() { find "$AMBRO_REPOSITORY" -type f -printf '%s\n' | awk '{ n += $1 } END { print n + 0 }'; }
+
+# rechecked OBJECT: a "check" that is right for what the object (format, keys/…) says now: it was changed by who knows how.
+rechecked() {
+	python3 - "$AMBRO_REPOSITORY/$1" "$1" <<-'EOF'
+		import hashlib, sys
+		with open(sys.argv[1], 'r+b') as f:
+		    text = f.read()[:-80]
+		    check = hashlib.sha256(sys.argv[2].encode() + text).hexdigest()
+		    f.seek(0)
+		    f.write(text + b',\n "check": "' + check.encode() + b'"\n}')
+		    f.truncate()
+	EOF
+}

@@ -9,6 +9,7 @@
  *	--chunk-shift N   log2 of the chunk size (default 20)
  *	--sector N        logical sector size, bytes (default 512)
  *	--sparse          leave the frames of zeros out
+ *	--time SECONDS    the instant that it shows, since 1970 (default: now)
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +30,7 @@ struct mkimage {
 	const char *regions; /* "a,b,c" or NULL */
 	struct extent_set free, bad;
 	unsigned int chunk_shift, sector;
-	uint64_t require;
+	uint64_t require, time_ns;
 	int in_fd, out_fd;
 	struct manifest *manifest;
 	struct image_writer *writer;
@@ -119,7 +120,7 @@ static int mkimage_manifest(struct mkimage *k, struct err *e)
 	m->logical_sector = k->sector;
 	m->physical_sector = 4096;
 	m->chunk_size = UINT64_C(1) << k->chunk_shift;
-	m->created_ns = m->instant_ns = io_realtime_ns();
+	m->created_ns = m->instant_ns = k->time_ns ? k->time_ns : io_realtime_ns();
 	m->tool = copy("tool-mkimage");
 	m->hostname = copy("test");
 	m->strategy = copy("offline");
@@ -212,6 +213,7 @@ static bool parse(int argc, char **argv, struct mkimage *k)
 		{ "chunk-shift", required_argument, NULL, 'c' },
 		{ "sector", required_argument, NULL, 's' },
 		{ "sparse", no_argument, NULL, 'S' },
+		{ "time", required_argument, NULL, 't' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int c;
@@ -233,6 +235,9 @@ static bool parse(int argc, char **argv, struct mkimage *k)
 			break;
 		case 's':
 			k->sector = (unsigned int)strtoul(optarg, NULL, 10);
+			break;
+		case 't':
+			k->time_ns = strtoull(optarg, NULL, 10) * 1000000000u;
 			break;
 		case 'S':
 			k->require |= AMBRO_REQUIRE_SPARSE;

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 #include <sodium.h>
 
+#include "lib/repo/checked_json.h"
 #include "lib/repo/keys.h"
 
 /* A repository with one passphrase, "old". */
@@ -240,6 +241,29 @@ static void a_changed_passphrase_takes_the_place_of_the_old_one(void **state)
 	assert_int_equal(count_slots(f, NULL), 1);
 }
 
+/* Another slot for the same passphrase would still open when that is changed. */
+static void a_change_that_is_done_again_adds_no_second_slot(void **state)
+{
+	_cleanup_(secret_freep) struct secret *s = secret_of("second"), *third = secret_of("third");
+	struct key_slot_new second = slot_for(s, CRYPT_RIGHTS_FULL);
+	struct key_slot_new weaker = slot_for(s, CRYPT_RIGHTS_WRITE);
+	struct key_slot_new last = slot_for(third, CRYPT_RIGHTS_FULL);
+	struct fixture *f = *state;
+	char id[KEY_SLOT_ID_MAX], before[KEY_SLOT_ID_MAX];
+
+	first_id(f, id);
+	/* one that merely has the same passphrase, and what a change leaves that is killed before its third step */
+	assert_int_equal(keys_add(f->store, &f->format, f->crypt, &weaker, NULL, NULL), 0);
+	assert_int_equal(keys_add(f->store, &f->format, f->crypt, &second, before, NULL), 0);
+	assert_int_equal(keys_change(f->store, &f->format, f->crypt, id, &second, NULL), 0);
+	assert_string_equal(id, before);
+	assert_int_equal(count_slots(f, NULL), 2);
+	assert_int_equal(try_passphrase(f, "old", NULL, NULL), -ENOKEY);
+	assert_int_equal(keys_change(f->store, &f->format, f->crypt, id, &last, NULL), 0);
+	assert_int_equal(try_passphrase(f, "third", NULL, NULL), 0);
+	assert_int_equal(count_slots(f, NULL), 2);
+}
+
 /* K1: @at, @fault during a change; afterwards the old or the new passphrase opens. */
 static void change_with_fault(uint64_t at, enum store_fault fault, struct fixture *f)
 {
@@ -352,8 +376,11 @@ static int racing_del(struct store *s, const char *name, struct err *e)
 
 static void two_who_remove_the_last_two_at_once_leave_one(void **state)
 {
-	static const struct store_ops ops = { racing_put, racing_get, racing_size, racing_list,
-					      racing_del, NULL,	      NULL };
+	static const struct store_ops ops = { .put = racing_put,
+					      .get = racing_get,
+					      .size = racing_size,
+					      .list = racing_list,
+					      .del = racing_del };
 	_cleanup_(secret_freep) struct secret *s = secret_of("second");
 	struct fixture *f = *state;
 	struct key_slot_new new = slot_for(s, CRYPT_RIGHTS_FULL);
@@ -426,6 +453,7 @@ static void the_store_s_own_secrets_are_not_taken(void **state)
 	assert_int_equal(try_key(f, k, NULL, NULL), -EPERM);
 }
 
+/* Every bit, of blanks and of the case of a digit, too; and nobody needs a key to see it. */
 static void every_flipped_bit_of_a_slot_is_refused(void **state)
 {
 	struct fixture *f = *state;
@@ -435,45 +463,35 @@ static void every_flipped_bit_of_a_slot_is_refused(void **state)
 	first_id(f, id);
 	snprintf(name, sizeof(name), "keys/%s", id);
 	assert_int_equal(store_size(f->store, name, &size, NULL), 0);
-	for (uint64_t byte = 0; byte < size; byte++) {
-		for (unsigned int bit = 0; bit < 7; bit++) {
-			uint8_t mask = (uint8_t)(1u << bit), was;
-			int r;
+	for (uint64_t bit = 0; bit < 8 * size; bit++) {
+		const uint8_t mask = (uint8_t)(1u << bit % 8);
+		struct keys keys;
 
-			assert_int_equal(store_get(f->store, name, byte, &was, 1, NULL), 0);
-			/* the case of a digit, and one blank for another, mean nothing */
-			if ((mask == 0x20 && was >= 'A') || was == ' ' || was == '\n')
-				continue;
-			store_memory_flip(f->store, name, byte, mask);
-			r = try_passphrase(f, "old", NULL, NULL);
-			assert_true(r == -ENOKEY || r == -EBADMSG);
-			store_memory_flip(f->store, name, byte, mask);
-		}
+		store_memory_flip(f->store, name, bit / 8, mask);
+		assert_int_equal(keys_load(f->store, &f->format, &keys, NULL), 0);
+		assert_int_equal(keys.count, 0);
+		assert_int_equal(keys.damaged, 1);
+		assert_string_equal(keys.bad[0].id, id);
+		assert_false(keys.bad[0].foreign);
+		keys_done(&keys);
+		assert_int_equal(try_passphrase(f, "old", NULL, NULL), -ENOKEY);
+		store_memory_flip(f->store, name, bit / 8, mask);
 	}
 	assert_int_equal(try_passphrase(f, "old", NULL, NULL), 0);
 }
 
-static void a_slot_under_another_name_is_refused(void **state)
+static void put_two(struct store *s, const char *name, const char *a, const char *b)
 {
-	_cleanup_free_ void *text = NULL;
-	struct fixture *f = *state;
-	char id[KEY_SLOT_ID_MAX], name[32];
-	size_t len;
+	const struct iovec parts[] = { { (void *)a, strlen(a) }, { (void *)b, strlen(b) } };
 
-	first_id(f, id);
-	snprintf(name, sizeof(name), "keys/%s", id);
-	assert_int_equal(store_get_all(f->store, name, 4096, &text, &len, NULL), 0);
-	assert_int_equal(store_put(f->store, "keys/00000000000000aa", text, len, NULL), 0);
-	assert_int_equal(store_del(f->store, name, NULL), 0);
-	assert_int_equal(count_slots(f, NULL), 1);
-	assert_int_equal(try_passphrase(f, "old", NULL, NULL), -ENOKEY);
+	assert_int_equal(store_putv(s, name, parts, ARRAY_SIZE(parts), NULL), 0);
 }
 
-/* The first slot's text with @from replaced by @to. */
+/* The first slot's text with @from replaced by @to, and a check that is right. */
 static void forge(const struct fixture *f, const char *from, const char *to, const char *name)
 {
 	_cleanup_free_ char *text = NULL, *forged = NULL;
-	char id[KEY_SLOT_ID_MAX], first[32], *at;
+	char id[KEY_SLOT_ID_MAX], first[32], end[CHECKED_JSON_END + 1], *at;
 	void *bytes;
 	size_t len;
 
@@ -483,13 +501,33 @@ static void forge(const struct fixture *f, const char *from, const char *to, con
 	text = malloc(len + 1);
 	assert_non_null(text);
 	memcpy(text, bytes, len);
-	text[len] = '\0';
+	text[len - CHECKED_JSON_END] = '\0';
 	free(bytes);
 	at = strstr(text, from);
 	assert_non_null(at);
 	*at = '\0';
 	assert_true(asprintf(&forged, "%s%s%s", text, to, at + strlen(from)) > 0);
-	assert_int_equal(store_put(f->store, name, forged, strlen(forged), NULL), 0);
+	checked_json_end(name, forged, strlen(forged), end);
+	put_two(f->store, name, forged, end);
+}
+
+static void a_slot_under_another_name_is_refused(void **state)
+{
+	_cleanup_free_ void *text = NULL;
+	struct fixture *f = *state;
+	char id[KEY_SLOT_ID_MAX], name[32];
+	size_t len, damaged;
+
+	first_id(f, id);
+	snprintf(name, sizeof(name), "keys/%s", id);
+	assert_int_equal(store_get_all(f->store, name, 4096, &text, &len, NULL), 0);
+	assert_int_equal(store_put(f->store, "keys/00000000000000aa", text, len, NULL), 0);
+	/* with another check: what is sealed is bound to the name, too */
+	forge(f, "test", "test", "keys/00000000000000bb");
+	assert_int_equal(store_del(f->store, name, NULL), 0);
+	assert_int_equal(count_slots(f, &damaged), 1);
+	assert_int_equal(damaged, 1);
+	assert_int_equal(try_passphrase(f, "old", NULL, NULL), -ENOKEY);
 }
 
 static void a_hostile_slot_cannot_ask_for_much(void **state)
@@ -543,6 +581,86 @@ static void rubbish_among_the_slots_does_no_harm(void **state)
 	assert_int_equal(try_passphrase(f, "old", NULL, NULL), 0);
 	assert_int_equal(try_passphrase(f, "wrong", NULL, &e), -ENOKEY);
 	assert_non_null(strstr(e.text, "10 could not be read"));
+}
+
+static void what_is_damaged_is_removed_by_force_only(void **state)
+{
+	_cleanup_(secret_freep) struct secret *s = secret_of("second");
+	struct fixture *f = *state;
+	struct key_slot_new new = slot_for(s, CRYPT_RIGHTS_FULL);
+	char first[KEY_SLOT_ID_MAX], second[KEY_SLOT_ID_MAX], name[32];
+	struct err e = { 0 };
+	size_t damaged;
+
+	first_id(f, first);
+	assert_int_equal(keys_add(f->store, &f->format, f->crypt, &new, second, NULL), 0);
+	snprintf(name, sizeof(name), "keys/%s", second);
+	store_memory_flip(f->store, name, 200, 1);
+	assert_int_equal(keys_remove(f->store, &f->format, second, false, &e), -EBADMSG);
+	assert_non_null(strstr(e.text, "--force"));
+	/* it does not count as another one */
+	assert_int_equal(keys_remove(f->store, &f->format, first, false, NULL), -EBUSY);
+	assert_int_equal(keys_remove(f->store, &f->format, second, true, NULL), 0);
+	assert_int_equal(count_slots(f, NULL), 1);
+	/* the last one that there is, whole or not, stays: it might be mended */
+	snprintf(name, sizeof(name), "keys/%s", first);
+	store_memory_flip(f->store, name, 200, 1);
+	assert_int_equal(keys_remove(f->store, &f->format, first, true, &e), -EBUSY);
+	store_memory_flip(f->store, name, 200, 1);
+	assert_int_equal(try_passphrase(f, "old", NULL, NULL), 0);
+	/* what is no slot at all goes by its name */
+	assert_int_equal(store_put(f->store, "keys/short", "x", 1, NULL), 0);
+	assert_int_equal(store_put(f->store, "keys/shorter", "x", 1, NULL), 0);
+	assert_int_equal(keys_remove(f->store, &f->format, "shor", true, NULL), -ENOTUNIQ);
+	assert_int_equal(keys_remove(f->store, &f->format, "short", true, NULL), 0);
+	assert_int_equal(keys_remove(f->store, &f->format, "shorter", true, NULL), 0);
+	assert_int_equal(count_slots(f, &damaged), 1);
+	assert_int_equal(damaged, 0);
+}
+
+static void a_beginning_that_a_damaged_slot_has_too_removes_none(void **state)
+{
+	struct fixture *f = *state;
+	char first[KEY_SLOT_ID_MAX], name[32];
+	struct err e = { 0 };
+
+	first_id(f, first);
+	snprintf(name, sizeof(name), "keys/%.15s%c", first, first[15] == '0' ? '1' : '0');
+	assert_int_equal(store_put(f->store, name, "x", 1, NULL), 0);
+	first[15] = '\0';
+	assert_int_equal(keys_remove(f->store, &f->format, first, true, &e), -ENOTUNIQ);
+	assert_int_equal(try_passphrase(f, "old", NULL, NULL), 0);
+}
+
+/* What an init left that was killed before it put "format", or that was second. */
+static void slots_of_an_init_that_did_not_end_are_swept(void **state)
+{
+	_cleanup_(secret_freep) struct secret *s = secret_of("killed");
+	struct key_slot_new new = slot_for(s, CRYPT_RIGHTS_FULL);
+	_cleanup_(crypt_freep) struct crypt *c = NULL;
+	struct repo_format killed = { .chunk_shift = 18 };
+	struct fixture *f = *state;
+	struct err e = { 0 };
+	struct keys keys;
+	size_t damaged;
+
+	/* there is no repository yet, so nothing is anybody's to sweep */
+	assert_int_equal(keys_init(f->store, &killed, &new, 1, &c, NULL), 0);
+	assert_int_equal(keys_sweep(f->store, NULL), -ENOENT);
+	assert_int_equal(keys_load(f->store, &f->format, &keys, NULL), 0);
+	assert_int_equal(keys.count, 1);
+	assert_int_equal(keys.damaged, 1);
+	assert_true(keys.bad[0].foreign);
+	assert_non_null(strstr(keys.bad[0].why.text, "another repository's"));
+	keys_done(&keys);
+	assert_int_equal(repo_init(f->store, &f->format, NULL), 0);
+	assert_int_equal(repo_init(f->store, &killed, &e), -EEXIST);
+	/* what is damaged is not swept */
+	assert_int_equal(store_put(f->store, "keys/0000000000000001", "", 0, NULL), 0);
+	assert_int_equal(keys_sweep(f->store, NULL), 0);
+	assert_int_equal(count_slots(f, &damaged), 1);
+	assert_int_equal(damaged, 1);
+	assert_int_equal(try_passphrase(f, "old", NULL, NULL), 0);
 }
 
 static void rights_that_a_slot_only_claims_are_not_believed(void **state)
@@ -628,6 +746,7 @@ int main(void)
 		TEST(a_revoked_key_opens_nothing),
 		TEST(the_last_full_slot_is_not_removed_unless_forced),
 		TEST(a_changed_passphrase_takes_the_place_of_the_old_one),
+		TEST(a_change_that_is_done_again_adds_no_second_slot),
 		cmocka_unit_test(no_failure_of_a_change_loses_the_last_key),
 		cmocka_unit_test(no_failure_of_adding_or_removing_loses_a_key),
 		TEST(two_who_remove_the_last_two_at_once_leave_one),
@@ -637,6 +756,9 @@ int main(void)
 		TEST(a_slot_under_another_name_is_refused),
 		TEST(a_hostile_slot_cannot_ask_for_much),
 		TEST(rubbish_among_the_slots_does_no_harm),
+		TEST(what_is_damaged_is_removed_by_force_only),
+		TEST(a_beginning_that_a_damaged_slot_has_too_removes_none),
+		TEST(slots_of_an_init_that_did_not_end_are_swept),
 		TEST(rights_that_a_slot_only_claims_are_not_believed),
 		cmocka_unit_test(a_repository_needs_a_key_with_full_rights),
 		cmocka_unit_test(slots_are_found_by_the_beginning_of_their_ids),

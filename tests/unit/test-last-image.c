@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "lib/base/hex.h"
+#include "lib/image/digest.h"
 #include "lib/repo/gc.h"
 #include "lib/repo/last_image.h"
 #include "lib/repo/repo_parent.h"
@@ -138,15 +139,23 @@ static size_t scene_count(struct scene *s, const char *folder)
 	return n;
 }
 
-/* With full rights: all images are there, and the newest is the disk. */
-static void scene_check(struct scene *s, size_t images)
+/* From here on with full rights. */
+static void scene_unlock(struct scene *s)
 {
-	_cleanup_(repo_images_done) struct repo_images l = { 0 };
 	struct crypt *c = NULL;
 	struct err e = { 0 };
 
 	assert_int_equal(crypt_import(s->secrets, &c, &e), 0);
 	assert_int_equal(repo_unlock(s->repo, c, &e), 0);
+}
+
+/* All images are there, and the newest is the disk. */
+static void scene_check(struct scene *s, size_t images)
+{
+	_cleanup_(repo_images_done) struct repo_images l = { 0 };
+	struct err e = { 0 };
+
+	scene_unlock(s);
 	assert_int_equal(repo_load_index(s->repo, &e), 0);
 	assert_int_equal(repo_images_load(s->repo, false, &l, &e), 0);
 	assert_int_equal(l.damaged, 0);
@@ -420,11 +429,14 @@ static void killed_anywhere_leaves_a_state_that_is_right(void **state)
 static enum last_image_fate scene_fate(struct scene *s)
 {
 	struct last_image *l = scene_open(s, NULL);
+	struct repo_image *found;
 	enum last_image_fate fate;
 	struct err e = { 0 };
 
 	assert_non_null(l->image);
-	assert_int_equal(last_image_find(l, s->repo, &fate, &e), 0);
+	assert_int_equal(last_image_find(l, s->repo, &fate, &found, &e), 0);
+	/* with write rights it cannot be read */
+	assert_null(found);
 	scene_close(s, l);
 	return fate;
 }
@@ -457,6 +469,58 @@ static void what_became_of_it_is_told(void **state)
 	assert_int_equal(scene_fate(&s), LAST_IMAGE_GONE);
 }
 
+/* Who can read gets the image with the answer, and it was read once. */
+static void it_comes_as_the_repository_has_it(void **state)
+{
+	_cleanup_scene_ struct scene s = scene_new();
+	_cleanup_(repo_image_freep) struct repo_image *found = NULL;
+	struct store *below = s.repo->store;
+	struct store_counts counts;
+	enum last_image_fate fate;
+	struct last_image *l;
+	struct err e = { 0 };
+
+	scene_capture(&s, 1);
+	scene_unlock(&s);
+	l = scene_open(&s, NULL);
+	/* what is kept here is not what counts */
+	l->image->time_ns++;
+	assert_int_equal(store_fault_new(below, &s.repo->store), 0);
+	assert_int_equal(last_image_find(l, s.repo, &fate, &found, &e), 0);
+	counts = store_fault_counts(s.repo->store);
+	s.repo->store = store_fault_release(s.repo->store);
+	assert_int_equal(fate, LAST_IMAGE_THERE);
+	assert_int_equal(counts.gets, 1);
+	assert_memory_equal(found->hash, l->image->hash, sizeof(found->hash));
+	assert_string_equal(found->disk, DISK);
+	assert_int_equal(found->time_ns, l->image->time_ns - 1);
+	scene_close(&s, l);
+}
+
+/* Its bytes have their name, and are no image: that is no loss. */
+static void what_cannot_be_read_is_there_all_the_same(void **state)
+{
+	_cleanup_scene_ struct scene s = scene_new();
+	char name[STORE_NAME_MAX + 1], hex[2 * REPO_NAME_HASH + 1];
+	uint8_t bytes[200] = "no image";
+	struct repo_image *found;
+	enum last_image_fate fate;
+	struct last_image *l;
+	struct err e = { 0 };
+
+	scene_capture(&s, 1);
+	scene_unlock(&s);
+	l = scene_open(&s, NULL);
+	digest_of(&(struct iovec){ bytes, sizeof(bytes) }, 1, l->image->hash);
+	snprintf(name, sizeof(name), "images/%s",
+		 hex_encode(l->image->hash, sizeof(l->image->hash), hex));
+	assert_int_equal(store_put(s.store, name, bytes, sizeof(bytes), &e), 0);
+	assert_int_equal(last_image_find(l, s.repo, &fate, &found, &e), 0);
+	assert_int_equal(fate, LAST_IMAGE_THERE);
+	assert_null(found);
+	scene_close(&s, l);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -469,6 +533,8 @@ int main(void)
 		cmocka_unit_test(what_is_incomplete_is_not_kept_as_a_parent),
 		cmocka_unit_test(killed_anywhere_leaves_a_state_that_is_right),
 		cmocka_unit_test(what_became_of_it_is_told),
+		cmocka_unit_test(it_comes_as_the_repository_has_it),
+		cmocka_unit_test(what_cannot_be_read_is_there_all_the_same),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

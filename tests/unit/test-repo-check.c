@@ -1,24 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Checking and repairing a repository (lib/repo/repo_check, lib/repo/repo_repair). */
-#include <stdatomic.h>
-#include <unistd.h>
-
+#include "lib/base/hex.h"
+#include "lib/image/digest.h"
 #include "lib/repo/gc.h"
-#include "lib/repo/repo_check.h"
 #include "lib/repo/repo_repair.h"
-#include "tests/unit/repo-scene.h"
+#include "tests/unit/repo-check-fixture.h"
 
 static const unsigned int seeds_a[] = { 1, 2, 3, 4 };
 static const unsigned int seeds_b[] = { 1, 2, 13, 14 };
-
-static void capture(const struct scene *s, const unsigned int *seeds, size_t n, uint64_t time_ns)
-{
-	_cleanup_(repo_freep) struct repo *r = scene_open(s);
-	struct err e = { 0 };
-
-	assert_int_equal(repo_load_index(r, &e), 0);
-	assert_int_equal(scene_capture(r, seeds, n, time_ns, NULL), 0);
-}
 
 /* Two images in two packs. */
 static struct scene scene_small(bool encrypted)
@@ -28,44 +17,6 @@ static struct scene scene_small(bool encrypted)
 	capture(&s, seeds_a, 4, SCENE_T0);
 	capture(&s, seeds_b, 4, SCENE_T0 + SCENE_HOUR);
 	return s;
-}
-
-/* ---- what is reported ------------------------------------------------------------------------------ */
-
-struct reports {
-	size_t n, of_images;
-	char objects[2048], whats[4096], images[2048];
-	uint64_t offset, length; /* of the last stretch */
-};
-
-static void note(char *to, size_t size, const char *what)
-{
-	size_t n = strlen(to);
-
-	snprintf(to + n, size - n, "%s\n", what);
-}
-
-static void on_damage(void *ctx, const struct repo_damage *d)
-{
-	struct reports *r = ctx;
-
-	r->n++;
-	if (d->object)
-		note(r->objects, sizeof(r->objects), d->object);
-	note(r->whats, sizeof(r->whats), d->what);
-	if (d->image) {
-		r->of_images++;
-		note(r->images, sizeof(r->images), d->image);
-		r->offset = d->offset;
-		r->length = d->length;
-	}
-}
-
-static struct repo_check_settings settings_full(struct reports *r)
-{
-	return (struct repo_check_settings){
-		.parts = 1, .threads = 1, .report = on_damage, .ctx = r
-	};
 }
 
 static int check_with(struct repo *r, bool data, struct reports *reports,
@@ -113,32 +64,6 @@ static void test_whole(void **state)
 }
 
 /* ---- every flipped bit ----------------------------------------------------------------------------- */
-
-struct objects {
-	struct {
-		char name[STORE_NAME_MAX + 1];
-		uint64_t size;
-	} items[32];
-	size_t n;
-};
-
-static int objects_add(void *ctx, const char *name, uint64_t size)
-{
-	struct objects *l = ctx;
-
-	assert_true(l->n < ARRAY_SIZE(l->items));
-	snprintf(l->items[l->n].name, sizeof(l->items[l->n].name), "%s", name);
-	l->items[l->n++].size = size;
-	return 0;
-}
-
-static struct objects objects_of(const struct scene *s, const char *folder)
-{
-	struct objects l = { 0 };
-
-	assert_int_equal(store_list(s->memory, folder, objects_add, &l, NULL), 0);
-	return l;
-}
 
 static void flip_one(const struct scene *s, struct repo *r, const char *name, uint64_t at)
 {
@@ -320,50 +245,32 @@ static void test_parts(void **state)
 	assert_int_equal(read, 20);
 }
 
-/* Interrupted by a store that dies. */
-static void test_state(void **state)
+/* An image that is damaged, and a thing that is none: each is named once. */
+static void test_images_named_once(void **state)
 {
-	_cleanup_scene_ struct scene s = scene_new(false);
-	_cleanup_(repo_freep) struct repo *r = scene_open(&s);
-	char path[] = "/tmp/check-state-XXXXXX";
+	_cleanup_scene_ struct scene s = scene_small(false);
+	const struct objects images = objects_of(&s, "images/");
+	char name[STORE_NAME_MAX], hex[2 * DIGEST_SIZE + 1];
+	char text[] = "no image";
+	struct iovec nothing = { text, strlen(text) };
 	struct repo_check_result res;
-	struct reports reports = { 0 };
-	struct repo_check_settings g = settings_full(&reports);
-	struct cancel c;
-	int fd = mkstemp(path);
-	FILE *f;
-	struct err e = { 0 };
+	struct reports reports;
+	uint8_t hash[DIGEST_SIZE];
 
-	assert_true(fd >= 0);
-	close_fd(fd);
-	for (unsigned int i = 0; i < 5; i++)
-		capture(&s, (unsigned int[]){ 100 + i }, 1, SCENE_T0 + i);
-	assert_int_equal(cancel_init(&c), 0);
-	cancel_raise(&c);
-	g.state = path;
-	g.cancel = &c;
-	assert_int_equal(repo_check(r, &g, &res, &e), -ECANCELED);
-	/* as if it had read one pack, and half of a line of another */
-	f = fopen(path, "we");
-	assert_non_null(f);
-	{
-		const struct objects packs = objects_of(&s, "packs/");
-		char id[2 * REPO_ID_SIZE + 1];
-
-		hex_encode(r->format.id, REPO_ID_SIZE, id);
-		fprintf(f, "ambrotype check 1 %s 0/1\n%s\n%.20s", id,
-			strrchr(packs.items[0].name, '/') + 1,
-			strrchr(packs.items[1].name, '/') + 1);
-	}
-	fclose(f);
-	g.cancel = NULL;
-	assert_int_equal(repo_check(r, &g, &res, &e), 0);
-	assert_int_equal(res.packs_skipped, 1);
-	assert_int_equal(res.packs_read, 4);
-	assert_int_equal(access(path, F_OK), -1);
-	assert_int_equal(repo_check(r, &g, &res, &e), 0);
-	assert_int_equal(res.packs_read, 5);
-	cancel_done(&c);
+	assert_int_equal(store_memory_flip(s.memory, images.items[0].name, 150, 1), 0);
+	assert_int_equal(check(&s, false, &reports, &res), -EBADMSG);
+	assert_int_equal(reports.n, 1);
+	assert_int_equal(res.images_hurt, 1);
+	digest_of(&nothing, 1, hash);
+	snprintf(name, sizeof(name), "images/%s", hex_encode(hash, sizeof(hash), hex));
+	assert_int_equal(store_put(s.memory, name, nothing.iov_base, nothing.iov_len, NULL), 0);
+	assert_int_equal(check(&s, false, &reports, &res), -EBADMSG);
+	assert_int_equal(reports.n, 2);
+	assert_int_equal(res.images_hurt, 2);
+	assert_non_null(strstr(reports.objects, images.items[0].name));
+	assert_non_null(strstr(reports.objects, name));
+	/* the name stands before the words, not in them */
+	assert_null(strstr(reports.whats, "images/"));
 }
 
 /* ---- repair ---------------------------------------------------------------------------------------- */
@@ -492,7 +399,7 @@ int main(void)
 		cmocka_unit_test(test_hurt),
 		cmocka_unit_test(test_structure),
 		cmocka_unit_test(test_parts),
-		cmocka_unit_test(test_state),
+		cmocka_unit_test(test_images_named_once),
 		cmocka_unit_test(test_repair_lost_index),
 		cmocka_unit_test(test_repair_damaged_index),
 		cmocka_unit_test(test_repair_heals),
