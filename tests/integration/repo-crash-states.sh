@@ -1,10 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# The machine of the repository crashes, at any moment of captures, imports, forget, prune and repair, some of them killed in the middle:
-# whatever was not flushed by then is lost, all of it, or any part of it. Nothing that was committed is lost, nothing half-done is
-# seen, what is forgotten stays so, and the next capture works. tests/lib/crash-states.py says how. AMBRO_CRASH_STATES says how many
-# states are tried (0: all, some minutes).
+# The machine of the repository crashes, at any moment of captures, imports, forget, prune, repair and changes of keys, some of them
+# killed in the middle: whatever was not flushed by then is lost, all of it, or any part of it. Nothing that was committed is lost, nothing
+# half-done is seen, what is forgotten stays so, and the next capture works; a key that was added opens the repository, one that was
+# removed does not, and while a passphrase is changed one of the two does. tests/lib/crash-states.py says how. AMBRO_CRASH_STATES says
+# how many states are tried (0: all, some minutes).
 . "$(dirname "$0")/../lib/functions.sh"
 . "$(dirname "$0")/../lib/repo.sh"
 require python3 jq
@@ -116,6 +117,49 @@ story() {
 	put a4 capture "$scratch/a4" --host h --disk a
 }
 
+# slot LABEL: the id of the key with that label.
+slot() { ambroctl key list --json | jq -er --arg l "$1" '.[] | select(.label == $l).id'; }
+
+# story_of_keys: what happens to an encrypted one. ambro-key stays; the others come and go.
+story_of_keys() {
+	local keys=$scratch/keys
+	: >"$log"
+	mkdir -p "$scratch/$mode"/{root,keep}
+	export AMBRO_REPOSITORY=$scratch/$mode/root/repo CREDENTIALS_DIRECTORY=$keys
+	mark init
+	logged repo init --chunk-size 64K --encrypt --key-file "$keys/ambro-key" >/dev/null
+	mark inited
+	put a1 capture "$scratch/a1" --host h --disk a
+	mark add client
+	logged key add --recipient "$keys/client.pub" --label client >/dev/null
+	mark added client
+	# its slot has a name, but not for sure; the next one is put beside it
+	mark add lost
+	killed -e link:repo/keys/ key add --recipient "$keys/lost.pub" --label lost
+	mark add pw1
+	logged key add --new-passphrase-file "$keys/pw1" --label word >/dev/null
+	mark added pw1
+	put a2 capture "$scratch/a2" --host h --disk a
+	# a new passphrase: killed when the new slot has its name, before the old one goes, and when it has gone; then to its end
+	mark change pw1 pw2
+	killed -e link:repo/keys/ key change --passphrase-file "$keys/pw1" --new-passphrase-file "$keys/pw2"
+	mark change pw1 pw3
+	killed -k unlink:repo/keys/ key change --passphrase-file "$keys/pw1" --new-passphrase-file "$keys/pw3"
+	mark change pw1 pw4
+	killed -e unlink:repo/keys/ key change --passphrase-file "$keys/pw1" --new-passphrase-file "$keys/pw4"
+	mark change pw4 pw5
+	logged key change --passphrase-file "$keys/pw4" --new-passphrase-file "$keys/pw5" >/dev/null
+	mark changed pw4 pw5
+	mark remove client
+	killed -k unlink:repo/keys/ key remove "$(slot client)"
+	logged key remove "$(slot client)" >/dev/null
+	mark removed client
+	sleep 1 # names have seconds
+	put a3 capture "$scratch/a3" --host h --disk a
+	logged prune --grace 0 &>/dev/null
+	unset CREDENTIALS_DIRECTORY
+}
+
 # crashed [ARGUMENT…]: of crash-states.py.
 crashed() {
 	rm -rf "$scratch/states"
@@ -151,6 +195,23 @@ for mode in all named renamed; do
 		fail "$mode: $(cat "$scratch/crashed")"
 	say "$mode: $(cat "$scratch/crashed")"
 done
+
+# an encrypted one, and its keys
+(
+	umask 077
+	mkdir "$scratch/keys"
+	for key in client lost; do
+		ambroctl key generate "$scratch/keys/$key" >"$scratch/keys/$key.pub"
+	done
+	ambroctl key generate "$scratch/keys/ambro-key" >/dev/null
+	for key in pw{1..5}; do
+		echo "the passphrase $key" >"$scratch/keys/$key"
+	done
+)
+mode=keys as=() log=$scratch/keys.log
+story_of_keys
+crashed --keys "$scratch/keys" --states "$((states / 6))" || fail "keys: $(cat "$scratch/crashed")"
+say "keys: $(cat "$scratch/crashed")"
 
 # would it be noticed? As if the flushes of folders, of files, those by who found what another one had made, had not been made.
 mode=all log=$scratch/all.log

@@ -3,7 +3,8 @@
 #
 # Periodic captures as they are installed, under a systemd that is PID 1 (of a container): the timer fires, the socket
 # starts the agent, a live disk's images arrive, credentials open an encrypted repository, a stop in the middle leaves nothing,
-# what was missed while the machine was off is made up for, and only root and the group ambro may call.
+# what was missed while the machine was off is made up for, and only root and the group ambro may call. The examples of units work as
+# they are: a failure sends mail, and the repository is looked after.
 . "$(dirname "$0")/../lib/functions.sh"
 . "$top/tests/lib/repo.sh"
 . "$top/tests/lib/nspawn.sh"
@@ -85,6 +86,8 @@ is_done() { [[ $(inside systemctl show -P ActiveState ambro-capture@test) == ina
 wait_for 60 is_done || fail "the unit does not end"
 [[ $(result_of ambro-capture@test) == success ]] || fail "$(unit_says ambro-capture@test)"
 [[ $(inside systemctl is-active ambrod.service) == active ]] || fail "the socket has not started the agent"
+# each daemon-reload lets it fire once more
+inside systemctl stop ambro-capture@test.timer
 first=$(images /srv/ambro)
 [[ $first == */data/* ]] || fail "the image is called $first"
 guarantee=$(inside ambroctl list --json --repo /srv/ambro | jq -r '.[0].guarantee')
@@ -146,6 +149,40 @@ inside systemctl start ambro-capture@secret.service || fail "with a credential: 
 [[ $(inside ambroctl list --json --repo /srv/ambro-secret --passphrase-file /root/passphrase | jq length) == 1 ]] ||
 	fail "no image in the encrypted repository"
 
+# by a key of its own, which may only add
+inside sh -c 'umask 077; ambroctl key generate /etc/credstore/ambro.bykey.key >/root/bykey.pub' || fail "key generate"
+inside ambroctl key add --repo /srv/ambro-secret --passphrase-file /root/passphrase --recipient /root/bykey.pub --write-only >/dev/null
+conf bykey <<<"repository = /srv/ambro-secret
+source = $loop
+host = bykey"
+drop_in ambro-capture@bykey.service <"$machine/etc/systemd/system/ambro-capture@secret.service.d/test.conf"
+inside systemctl daemon-reload
+inside systemctl start ambro-capture@bykey.service || fail "with a key: $(unit_says ambro-capture@bykey)"
+[[ $(images /srv/ambro-secret --passphrase-file /root/passphrase --host bykey | wc -l) == 1 ]] || fail "no image by the key"
+
+# ---- the repository is looked after ---------------------------------------------------------------
+
+# tended REPOSITORY: ambro-tend.service has gone through all three: the rules, the prune, the check.
+tended() {
+	inside systemctl start ambro-tend.service || fail "ambro-tend of $1: $(unit_says ambro-tend)"
+	[[ $(result_of ambro-tend) == success ]] || fail "ambro-tend of $1: $(result_of ambro-tend)"
+	[[ $(inside systemctl show -P ExecStart ambro-tend | grep -c 'status=0') == 3 ]] ||
+		fail "ambro-tend has not run all: $(inside systemctl show -P ExecStart ambro-tend)"
+}
+kept=$(images /srv/ambro | tail -n 1)
+tended /srv/ambro
+[[ $(images /srv/ambro) == "$kept" ]] || fail "one image a day is kept, and there are: $(images /srv/ambro): $(unit_says ambro-tend)"
+# an encrypted one, by its credential
+drop_in ambro-tend.service <<<"[Service]
+Environment=AMBRO_REPOSITORY=/srv/ambro-secret
+ReadWritePaths=/srv/ambro-secret"
+inside systemctl daemon-reload
+expect_fail any "" inside systemctl start ambro-tend.service
+unit_says ambro-tend | finds "is encrypted" || fail "without a key: $(unit_says ambro-tend)"
+inside sh -c 'umask 077; ambroctl key generate /etc/credstore/ambro-tend.key >/root/tend.pub' || fail "key generate"
+inside ambroctl key add --repo /srv/ambro-secret --passphrase-file /root/passphrase --recipient /root/tend.pub >/dev/null
+tended /srv/ambro-secret
+
 # a repository that the unit does not name
 conf outside <<<"repository = /opt/ambro
 source = $loop"
@@ -175,11 +212,17 @@ conf broken <<<"repository = /srv/ambro
 source = /dev/none"
 drop_in ambro-capture@.service <<<"[Unit]
 OnFailure=ambro-failed@%N.service"
-printf '%s\n' "[Service]" Type=oneshot "ExecStart=touch /run/failed-%i" >"$machine/etc/systemd/system/ambro-failed@.service"
+rm -f "$machine/usr/sbin/sendmail" # a link, where there is one
+printf '%s\n' '#!/bin/sh' 'printf "%s\n" "$*" >/run/mail.part; cat >>/run/mail.part; mv /run/mail.part /run/mail' >"$machine/usr/sbin/sendmail"
+chmod 755 "$machine/usr/sbin/sendmail"
 inside systemctl daemon-reload
 expect_fail any "" inside systemctl start ambro-capture@broken.service
-alarmed() { inside test -e /run/failed-ambro-capture@broken; }
-wait_for 10 alarmed || fail "OnFailure= was not started"
+alarmed() { inside test -e /run/mail; }
+wait_for 10 alarmed || fail "OnFailure= was not started: $(unit_says ambro-failed@ambro-capture@broken)"
+inside cat /run/mail >"$scratch/mail"
+for word in '^-t$' '^To: root$' '^Subject: ambro-capture@broken failed on ' '/dev/none'; do
+	finds "$word" <"$scratch/mail" || fail "the mail has no \"$word\": $(cat "$scratch/mail")"
+done
 [[ $(metric broken exit_code) == 1 && ! $(metric broken last_success_timestamp_seconds) ]] || fail "metrics of a failure"
 inside journalctl --no-pager -o cat AMBRO_CAPTURE=broken MESSAGE_ID=6f0cbb2a9e4d4c0ea2f1c40f6d5a7b22 | finds /dev/none ||
 	fail "no entry of the failure"

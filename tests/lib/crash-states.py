@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-crash-states.py LOG KEEP ROOT WORK AMBROCTL IMAGE SHA256 [--states N] [--random N] [--seed N] [--first] [--ignore WHAT]
+crash-states.py LOG KEEP ROOT WORK AMBROCTL IMAGE SHA256 [--states N] [--random N] [--seed N] [--first] [--ignore WHAT] [--keys DIR]
 
 LOG is tool-crashlog's, of many runs of ambroctl on the repository ROOT/repo, KEEP its kept files. The machine is made to
 crash at every line of the log. What was not made durable by then, each thing on its own, may be there or not:
@@ -22,6 +22,10 @@ What has to be there the test says by lines "M", added to the log between runs (
   M listed HASH…      somebody was told of these images
   M forget HASH, M forgotten HASH, M undo HASH, M undone HASH             begun, said 0
   M init, M inited
+  M add KEY, M added KEY, M remove KEY, M removed KEY    a key slot, by its file in DIR, a passphrase's if it begins with "pw": begun, said 0
+  M change OLD NEW, M changed OLD NEW                    in between at least one of the two opens the repository
+
+--keys DIR: it is encrypted. DIR/ambro-key always opens it, and what has to open it does, and what must not does not.
 
 --ignore folders|files|found: does as if these flushes had not been made (of folders, of files, of folders in which this run
 had made nothing), to see that it would be noticed.
@@ -187,6 +191,8 @@ class Promise:
         self.inited = self.began = False
         self.must, self.may, self.hidden = {}, {}, set()  # object: bytes; of begun captures; objects
         self.either = set()
+        # keys that have to open it, that must not; two of which one has to
+        self.opens, self.shut, self.change = set(), set(), ()
         hashes, begun = {}, {}
         for line, (what, *words) in log.marks:
             if what == 'begin':
@@ -235,8 +241,29 @@ class Promise:
         self.either.discard(image)
         self.must[image] = self.known[image]
 
+    def mark_add(self, key):
+        pass
+
+    def mark_added(self, key):
+        self.opens.add(key)
+
+    def mark_remove(self, key):
+        self.opens.discard(key)
+
+    def mark_removed(self, key):
+        self.shut.add(key)
+
+    def mark_change(self, old, new):
+        self.opens.discard(old)
+        self.change = old, new
+
+    def mark_changed(self, old, new):
+        self.change = ()
+        self.shut.add(old)
+        self.opens.add(new)
+
     def key(self):
-        return (self.inited, tuple(sorted(self.must.items())), tuple(sorted(self.may.items())),
+        return (tuple(sorted(self.opens)), tuple(sorted(self.shut)), self.change, self.inited, tuple(sorted(self.must.items())), tuple(sorted(self.may.items())),
                 tuple(sorted(self.hidden)), tuple(sorted(self.either)))
 
 
@@ -266,9 +293,16 @@ class Place:
                 # it never got a name outside tmp/
                 open(to, 'wb').close()
 
+    def try_run(self, *words, keys=None):
+        env = {**os.environ, 'AMBRO_REPOSITORY': self.repo, 'AMBRO_STATE_DIR': ''}
+        if keys:
+            env['CREDENTIALS_DIRECTORY'] = keys
+        # no terminal to ask on
+        return subprocess.run([self.args.ambroctl, *words], capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL,
+                              start_new_session=True)
+
     def run(self, *words):
-        done = subprocess.run([self.args.ambroctl, *words], capture_output=True, text=True,
-                              env={**os.environ, 'AMBRO_REPOSITORY': self.repo, 'AMBRO_STATE_DIR': ''}, stdin=subprocess.DEVNULL)
+        done = self.try_run(*words, keys=self.args.keys)
         if done.returncode:
             raise Wrong(f'ambroctl {" ".join(words)}: exit {done.returncode}: {done.stderr.strip() or done.stdout[-300:]}')
         return done.stdout
@@ -280,6 +314,23 @@ class Place:
             sha = hashlib.sha256(f.read()).hexdigest()
         os.remove(out)
         return sha
+
+    def opened_by(self, key):
+        option = '--passphrase-file' if key.startswith('pw') else '--key-file'
+        done = self.try_run('repo', 'info', option, os.path.join(self.args.keys, key))
+        if done.returncode not in (0, 7):
+            raise Wrong(f'key {key}: exit {done.returncode}: {done.stderr.strip()}')
+        return done.returncode == 0
+
+    def check_keys(self, promise):
+        for key in promise.opens:
+            if not self.opened_by(key):
+                raise Wrong(f'key {key} does not open it any more')
+        for key in promise.shut:
+            if self.opened_by(key):
+                raise Wrong(f'key {key}, which was removed, opens it')
+        if promise.change and not any(self.opened_by(key) for key in promise.change):
+            raise Wrong(f'neither of {promise.change} opens it')
 
     def check(self, promise):
         found = {i['hash'] for i in json.loads(self.run('list', '--json'))}
@@ -313,8 +364,10 @@ class Place:
         if not os.path.exists(os.path.join(self.repo, 'format')):
             if promise.inited:
                 raise Wrong('there is no repository any more')
-            self.run('repo', 'init', '--chunk-size', '64K')
+            self.run('repo', 'init', '--chunk-size', '64K',
+                     *(['--encrypt', '--key-file', os.path.join(self.args.keys, 'ambro-key')] if self.args.keys else []))
         self.check(promise)
+        self.check_keys(promise)
         if more:
             self.goes_on(promise)
 
@@ -377,6 +430,7 @@ def main():
     p.add_argument('--random', type=int, default=4, help='random states at each line')
     p.add_argument('--seed', type=int, default=1)
     p.add_argument('--first', action='store_true', help='end with the first state that is wrong')
+    p.add_argument('--keys')
     p.add_argument('--ignore', choices=['folders', 'files', 'found'])
     args = p.parse_args()
     log = Log(args.log, args.ignore)

@@ -12,6 +12,8 @@
  *   stamped ERA HEX   prints "known" or "unknown"
  *   save FILE         what the kernel remembers of the tracker, into a new file
  *   load FILE         …and back, as when a virtual machine is reverted
+ *   version           make the pin one of an agent whose map was another (TRACK_VERSION less 1)
+ *   report REASON     as the program in the kernel does when it sees that (enum track_reason)
  *   remove
  *   exact SINCE BEFORE AFTER
  *                     every 64 KiB that differ between these two files were marked; prints counts
@@ -38,6 +40,7 @@
 
 #include "agent/bpffs.h"
 #include "agent/tracker.h"
+#include "ebpf/track.h"
 #include "lib/base/hex.h"
 #include "lib/base/io.h"
 
@@ -127,24 +130,32 @@ static int verb_stamped(struct tracker *t, char **args)
 	return 0;
 }
 
-/* The pinned map @name of @disk, all of it, from @fd or to it. */
-static int memory_pass(dev_t disk, const char *name, int fd, bool load)
+/* The pinned map @name of @disk, all of it; NULL and errno. */
+static void *memory_map(dev_t disk, const char *name, size_t *ret_bytes)
 {
 	char path[BPFFS_PATH_MAX];
 	struct bpf_map_info info = {};
 	__u32 len = sizeof(info);
 	_cleanup_close_ int map = -EBADF;
-	size_t bytes;
-	ssize_t n;
 	void *p;
 
 	snprintf(path, sizeof(path), BPFFS_ROOT "/%u:%u/%s", major(disk), minor(disk), name);
 	map = bpf_obj_get(path);
 	if (map < 0 || bpf_obj_get_info_by_fd(map, &info, &len) < 0)
-		return -errno;
-	bytes = (size_t)info.value_size * info.max_entries;
-	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
-	if (p == MAP_FAILED)
+		return NULL;
+	*ret_bytes = (size_t)info.value_size * info.max_entries;
+	p = mmap(NULL, *ret_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+/* The pinned map @name of @disk, all of it, from @fd or to it. */
+static int memory_pass(dev_t disk, const char *name, int fd, bool load)
+{
+	size_t bytes;
+	ssize_t n;
+	void *p = memory_map(disk, name, &bytes);
+
+	if (!p)
 		return -errno;
 	n = load ? read(fd, p, bytes) : write(fd, p, bytes);
 	munmap(p, bytes);
@@ -179,6 +190,49 @@ static int verb_save(struct tracker *t, char **args)
 static int verb_load(struct tracker *t, char **args)
 {
 	return memory_all(args, true);
+}
+
+/* ---- an older agent's pin, and what the kernel's side would report ---- */
+
+/* The disk of a verb, whose arguments follow it, and its map @name. */
+static void *pinned(char **args, const char *name, size_t *ret_bytes)
+{
+	struct stat st;
+	void *p = NULL;
+
+	if (stat(args[-1], &st) == 0)
+		p = memory_map(st.st_rdev, name, ret_bytes);
+	if (!p)
+		perror(name);
+	return p;
+}
+
+static int verb_version(struct tracker *t, char **args)
+{
+	size_t bytes;
+	struct track_control *c = pinned(args, "control", &bytes);
+
+	if (!c)
+		return 1;
+	c->version = TRACK_VERSION - 1;
+	munmap(c, bytes);
+	return 0;
+}
+
+static int verb_report(struct tracker *t, char **args)
+{
+	unsigned long reason = strtoul(args[0], NULL, 10);
+	struct track_report *p;
+	size_t bytes;
+
+	if (reason >= TRACK_REASONS)
+		return 2;
+	p = pinned(args, "report", &bytes);
+	if (!p)
+		return 1;
+	p->doubt[reason]++;
+	munmap(p, bytes);
+	return 0;
 }
 
 /* ---- exact ---- */
@@ -385,10 +439,13 @@ static const struct {
 	int n_args;
 	int (*run)(struct tracker *t, char **args);
 } verbs[] = {
-	{ "open", 0, verb_open },   { "era", 0, verb_era },	{ "scan", 1, verb_scan },
-	{ "doubt", 0, verb_doubt }, { "exact", 3, verb_exact }, { "race", 1, verb_race },
-	{ "bench", 0, verb_bench }, { "hold", 0, verb_hold },	{ "stamp", 2, verb_stamp },
-	{ "save", 1, verb_save },   { "load", 1, verb_load },	{ "stamped", 2, verb_stamped },
+	{ "open", 0, verb_open },	{ "era", 0, verb_era },
+	{ "scan", 1, verb_scan },	{ "doubt", 0, verb_doubt },
+	{ "exact", 3, verb_exact },	{ "race", 1, verb_race },
+	{ "bench", 0, verb_bench },	{ "hold", 0, verb_hold },
+	{ "stamp", 2, verb_stamp },	{ "save", 1, verb_save },
+	{ "load", 1, verb_load },	{ "stamped", 2, verb_stamped },
+	{ "version", 0, verb_version }, { "report", 1, verb_report },
 };
 
 static int run(const char *verb, dev_t disk, int n_args, char **args)
