@@ -23,6 +23,7 @@
 #include "ctl/repo_arg.h"
 #include "ctl/verb.h"
 #include "lib/base/cleanup.h"
+#include "lib/base/hex.h"
 #include "lib/base/io.h"
 #include "lib/base/newfile.h"
 #include "lib/image/codec.h"
@@ -358,7 +359,7 @@ static int capture_wait(struct capture *c, struct err *e)
 static int capture_commit(struct capture_part *p, json_t *job, struct err *e)
 {
 	const struct ingest_result *n = &p->feed.numbers;
-	char name[REPO_IMAGE_NAME_MAX];
+	char name[REPO_IMAGE_NAME_MAX], hash[2 * REPO_NAME_HASH + 1];
 	json_t *more;
 	int r;
 
@@ -366,8 +367,9 @@ static int capture_commit(struct capture_part *p, json_t *job, struct err *e)
 	if (r < 0)
 		return r;
 	more = json_pack(
-		"{s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "image",
-		repo_image_name(p->feed.image, name), "increment",
+		"{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "image",
+		repo_image_name(p->feed.image, name), "hash",
+		hex_encode(p->feed.image->hash, REPO_NAME_HASH, hash), "increment",
 		p->feed.image->manifest->increment ? p->feed.image->manifest->increment : "full",
 		"new_bytes", (json_int_t)n->new_bytes, "new_chunks", (json_int_t)n->new_chunks,
 		"known_chunks", (json_int_t)n->known_chunks, "same_chunks",

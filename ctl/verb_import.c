@@ -10,6 +10,7 @@
 #include "ctl/render.h"
 #include "ctl/repo_arg.h"
 #include "ctl/verb.h"
+#include "lib/base/hex.h"
 #include "lib/repo/ingest.h"
 
 static const char import_help[] =
@@ -53,11 +54,13 @@ static void import_progress(void *ctx, uint64_t stream_bytes, uint64_t new_bytes
 
 static int import_print(const struct repo_image *i, const struct ingest_result *r)
 {
-	char name[REPO_IMAGE_NAME_MAX], a[RENDER_MAX], b[RENDER_MAX];
+	char name[REPO_IMAGE_NAME_MAX], hash[2 * REPO_NAME_HASH + 1];
+	char a[RENDER_MAX], b[RENDER_MAX];
 
 	repo_image_name(i, name);
 	if (arg_json) {
-		return render_json(json_pack("{s:s, s:I, s:I, s:I, s:I}", "name", name,
+		return render_json(json_pack("{s:s, s:s, s:I, s:I, s:I, s:I}", "image", name,
+					     "hash", hex_encode(i->hash, REPO_NAME_HASH, hash),
 					     "stream_bytes", (json_int_t)r->stream_bytes,
 					     "new_bytes", (json_int_t)r->new_bytes, "chunks",
 					     (json_int_t)r->chunks, "new_chunks",

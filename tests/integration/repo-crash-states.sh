@@ -36,7 +36,7 @@ killed() {
 put() {
 	mark begin "$1" "$(hash_of "$scratch/$1")"
 	logged "${@:2}" --json >"$scratch/put.json" 2>"$scratch/put.err" || fail "$*: $(cat "$scratch/put.err")"
-	image=$(ambroctl list --json | jq -er --arg n "$(jq -r '.image // .name' "$scratch/put.json")" '.[] | select(.name == $n).hash')
+	image=$(jq -er .hash "$scratch/put.json")
 	mark end "$1" "$image"
 }
 # put_killed ID -k|-e CALL:PATH CMD…
