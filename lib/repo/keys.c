@@ -204,13 +204,29 @@ static int keys_check(struct store *s, const struct repo_format *f, const struct
 	return 0;
 }
 
+/* One more than KEYS_SLOTS_MAX, and nobody could load any. */
+static int keys_have_room(struct store *s, const struct repo_format *f, struct err *e)
+{
+	struct keys keys;
+	int r = keys_load(s, f, &keys, e);
+
+	if (r == 0 && keys.count + keys.damaged >= KEYS_SLOTS_MAX) {
+		r = err_set(e, -ENOSPC, "there are %d already, as many as may be: remove one first",
+			    KEYS_SLOTS_MAX);
+	}
+	keys_done(&keys);
+	return r;
+}
+
 int keys_add(struct store *s, const struct repo_format *f, const struct crypt *c,
 	     const struct key_slot_new *new, char ret_id[KEY_SLOT_ID_MAX], struct err *e)
 {
 	struct key_slot slot;
 	int r;
 
-	r = key_slot_make(f, c, new, &slot, e);
+	r = keys_have_room(s, f, e);
+	if (r == 0)
+		r = key_slot_make(f, c, new, &slot, e);
 	if (r == 0)
 		r = keys_put(s, f, &slot, e);
 	if (r == 0)

@@ -65,7 +65,7 @@ int keys_init(struct store *s, struct repo_format *f, const struct key_slot_new 
  * Add a slot. Steps, each of which a crash may follow:
  *	1. it is put
  *	2. it is read back, and found to be what was put
- * @c: unlocked; -EACCES when it has fewer rights than the slot shall give. @ret_id may be NULL.
+ * -ENOSPC: there are KEYS_SLOTS_MAX. @c: unlocked; -EACCES when it has fewer rights than the slot shall give. @ret_id may be NULL.
  */
 int keys_add(struct store *s, const struct repo_format *f, const struct crypt *c,
 	     const struct key_slot_new *new, char ret_id[KEY_SLOT_ID_MAX], struct err *e);

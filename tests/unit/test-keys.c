@@ -241,6 +241,23 @@ static void a_changed_passphrase_takes_the_place_of_the_old_one(void **state)
 	assert_int_equal(count_slots(f, NULL), 1);
 }
 
+/* One more than can be loaded would lock everybody out. */
+static void there_are_only_as_many_slots_as_can_be_loaded(void **state)
+{
+	_cleanup_(key_pair_freep) struct key_pair *k = key_pair_generate(NULL);
+	struct fixture *f = *state;
+	struct key_slot_new new;
+	struct err e = { 0 };
+
+	assert_non_null(k);
+	new = slot_to(k, CRYPT_RIGHTS_WRITE);
+	for (size_t n = 1; n < KEYS_SLOTS_MAX; n++)
+		assert_int_equal(keys_add(f->store, &f->format, f->crypt, &new, NULL, NULL), 0);
+	assert_int_equal(keys_add(f->store, &f->format, f->crypt, &new, NULL, &e), -ENOSPC);
+	assert_non_null(strstr(e.text, "remove one"));
+	assert_int_equal(try_passphrase(f, "old", NULL, NULL), 0);
+}
+
 /* Another slot for the same passphrase would still open when that is changed. */
 static void a_change_that_is_done_again_adds_no_second_slot(void **state)
 {
@@ -746,6 +763,7 @@ int main(void)
 		TEST(a_revoked_key_opens_nothing),
 		TEST(the_last_full_slot_is_not_removed_unless_forced),
 		TEST(a_changed_passphrase_takes_the_place_of_the_old_one),
+		TEST(there_are_only_as_many_slots_as_can_be_loaded),
 		TEST(a_change_that_is_done_again_adds_no_second_slot),
 		cmocka_unit_test(no_failure_of_a_change_loses_the_last_key),
 		cmocka_unit_test(no_failure_of_adding_or_removing_loses_a_key),
