@@ -222,10 +222,11 @@ check-style: check-layers ## formatting, clang-tidy, shellcheck, layers
 quickstart: deps-quick    ## capture a live mounted disk and prove the restore (root)
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all $(tool_bins)
 	$(Q)O=$(O) tests/quickstart.sh
-bench: deps-bench         ## us and the peers on the same data (root)
+bench: deps-bench         ## us and the peers on the same data: the first capture, and later ones (root)
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all
 	$(Q)O=$(O) tests/bench/bench.sh
-bench-increments: deps-bench  ## what a second capture costs, ours and the peers' (root)
+	$(Q)O=$(O) tests/bench/increments.sh
+bench-increments: deps-bench  ## of that: what a second capture costs, ours and the peers' (root)
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all
 	$(Q)O=$(O) tests/bench/increments.sh
 bench-repo: deps-test     ## a repository of 100 TiB, a chain of 30 images on a slow disk, what a store is asked (root)

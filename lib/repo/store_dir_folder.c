@@ -11,9 +11,9 @@
 
 int (*store_dir_step)(const char *step);
 
-int store_dir_ask(const char *name)
+int store_dir_ask(const char *step)
 {
-	return store_dir_step ? store_dir_step(name) : 0;
+	return store_dir_step ? store_dir_step(step) : 0;
 }
 
 int folder_at(int above, const char *name)

@@ -148,7 +148,7 @@ static int put(struct store *s)
 /* The same in two pieces. */
 static int put_draft_said(struct store *s, struct err *e)
 {
-	const struct iovec parts[] = { { (void *)BYTES, 3 }, { (void *)(BYTES + 3), LEN - 3 } };
+	const struct iovec parts[] = { { (void *)BYTES, 3 }, { (void *)&BYTES[3], LEN - 3 } };
 	_cleanup_(store_draft_freep) struct store_draft *d = NULL;
 	int r = store_draft_new(s, "packs/", &d, e);
 
