@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 
+#include "lib/base/array.h"
 #include "lib/base/text.h"
 #include "lib/layout/sysblock.h"
 
@@ -88,15 +89,8 @@ int mapper_table_add(struct mapper_table *t, uint64_t length, const char *type, 
 	va_list args;
 	int r;
 
-	if (t->count == t->allocated) {
-		size_t n = t->allocated ? t->allocated * 2 : 8;
-		struct mapper_target *more = reallocarray(t->targets, n, sizeof(*more));
-
-		if (!more)
-			return -ENOMEM;
-		t->targets = more;
-		t->allocated = n;
-	}
+	if (ARRAY_ROOM(t->targets, t->count, t->allocated, 8) < 0)
+		return -ENOMEM;
 	target = &t->targets[t->count];
 	target->start = mapper_table_length(t);
 	target->length = length;

@@ -527,10 +527,6 @@ int key_source_init(const struct key_source *k, struct store *s, struct repo_for
 	struct key_slot_new slots[2];
 	int r;
 
-	/* before anybody is asked for anything */
-	r = repo_init_check(s, e);
-	if (r < 0)
-		return r;
 	if (recovery) {
 		r = newfile_open(recovery, 0400, false, &file, e);
 		if (r < 0)

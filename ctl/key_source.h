@@ -45,8 +45,8 @@ int key_source_unlock_slot(const struct key_source *k, struct repo *r, char ret_
 /*
  * The first key slot of a repository that is being made, by what was given (a key file may be a public key), a credential, or a
  * passphrase that is asked for twice; with @recovery (a path, which must not exist) also a recipient whose secret key is
- * written there, mode 0400. Sets @f->id and @f->encrypted (keys_init()). Errors as repo_init_check()'s; -EPERM: the
- * key's file says that it is for another repository.
+ * written there, mode 0400. Sets @f->id and @f->encrypted (keys_init()). The caller has asked repo_init_check(), before
+ * anybody is asked for anything. -EPERM: the key's file says that it is for another repository.
  */
 int key_source_init(const struct key_source *k, struct store *s, struct repo_format *f,
 		    const char *recovery, struct err *e);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/array.h"
 #include "lib/repo/entry_check.h"
 #include "lib/repo/pack.h"
 
@@ -50,15 +51,8 @@ static int copy_collect(void *ctx, uint64_t ordinal, uint32_t pack, const struct
 
 	if (!c->from[at] || !gc_view_is_live(c->view, ordinal))
 		return 0;
-	if (c->n == c->allocated) {
-		size_t n = c->allocated ? c->allocated * 2 : 1024;
-		struct copy_item *more = reallocarray(c->items, n, sizeof(*more));
-
-		if (!more)
-			return -ENOMEM;
-		c->items = more;
-		c->allocated = n;
-	}
+	if (ARRAY_ROOM(c->items, c->n, c->allocated, 1024) < 0)
+		return -ENOMEM;
 	c->items[c->n++] = (struct copy_item){
 		.pack = at,
 		.newest = gc_view_is_newest(c->view, ordinal),

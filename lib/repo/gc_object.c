@@ -9,6 +9,7 @@
 
 #include <jansson.h>
 
+#include "lib/base/array.h"
 #include "lib/base/hex.h"
 #include "lib/image/record.h"
 
@@ -262,15 +263,8 @@ static int gc_listing_add(void *ctx, const char *name, uint64_t size)
 	(void)size;
 	if (gc_object_parse_name(name, &o) < 0)
 		return 0;
-	if (l->list->count == l->allocated) {
-		size_t n = l->allocated ? l->allocated * 2 : 64;
-		struct gc_object *items = reallocarray(l->list->items, n, sizeof(*items));
-
-		if (!items)
-			return -ENOMEM;
-		l->list->items = items;
-		l->allocated = n;
-	}
+	if (ARRAY_ROOM(l->list->items, l->list->count, l->allocated, 64) < 0)
+		return -ENOMEM;
 	l->list->items[l->list->count++] = o;
 	return 0;
 }

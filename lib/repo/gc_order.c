@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/array.h"
+
 /* Of each disk its name, and its newest image so far. */
 struct order_disk {
 	char *host, *disk;
@@ -44,15 +46,8 @@ static ssize_t disks_find(struct order_disks *d, const struct repo_image *image,
 		    !strcmp(d->items[i].disk, image->disk))
 			return (ssize_t)i;
 	}
-	if (d->n == d->room) {
-		const size_t room = d->room ? 2 * d->room : 16;
-
-		it = reallocarray(d->items, room, sizeof(*it));
-		if (!it)
-			return -ENOMEM;
-		d->items = it;
-		d->room = room;
-	}
+	if (ARRAY_ROOM(d->items, d->n, d->room, 16) < 0)
+		return -ENOMEM;
 	it = &d->items[d->n++];
 	*it = (struct order_disk){ .host = strdup(image->host),
 				   .disk = strdup(image->disk),

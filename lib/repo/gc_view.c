@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/array.h"
 #include "lib/base/hex.h"
 #include "lib/base/io.h"
 #include "lib/repo/pack.h"
@@ -28,15 +29,8 @@ struct pack_list {
 
 static int pack_list_add(struct pack_list *l, const struct gc_pack *p)
 {
-	if (l->count == l->allocated) {
-		size_t n = l->allocated ? l->allocated * 2 : 256;
-		struct gc_pack *more = reallocarray(l->items, n, sizeof(*more));
-
-		if (!more)
-			return -ENOMEM;
-		l->items = more;
-		l->allocated = n;
-	}
+	if (ARRAY_ROOM(l->items, l->count, l->allocated, 256) < 0)
+		return -ENOMEM;
 	l->items[l->count++] = *p;
 	return 0;
 }

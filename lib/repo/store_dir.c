@@ -255,25 +255,33 @@ static int store_dir_settle(const struct store_dir *d, const struct draft *f, in
 	return made < 0 ? err_set(e, made, "%s/%s exists already", d->path, name) : 0;
 }
 
-static int store_dir_put(struct store *s, const char *name, const struct iovec *parts, size_t n,
-			 struct err *e)
+/* @f becomes the object @name; one that has no file yet is written first, of these parts. */
+static int store_dir_finish(const struct store_dir *d, struct draft *f, const char *name,
+			    const struct iovec *parts, size_t n, struct err *e)
 {
-	const struct store_dir *d = store_dir_of(s);
-	_cleanup_(draft_done) struct draft f = DRAFT_NONE;
 	int made = -EEXIST;
 
-	f.folder = folder_open(d, name, true, &f.last);
-	if (f.folder < 0)
-		return store_dir_fail(d, f.folder, "make the folder of", name, e);
+	close_fd(f->folder);
+	f->folder = folder_open(d, name, true, &f->last);
+	if (f->folder < 0)
+		return store_dir_fail(d, f->folder, "make the folder of", name, e);
 	/* what is there already need not be written to find that out */
-	if (faccessat(f.folder, f.last, F_OK, AT_SYMLINK_NOFOLLOW) < 0) {
-		made = store_dir_write(d, &f, name, parts, n, e);
+	if (faccessat(f->folder, f->last, F_OK, AT_SYMLINK_NOFOLLOW) < 0) {
+		made = f->fd < 0 ? store_dir_write(d, f, name, parts, n, e) : 0;
 		if (made == 0)
-			made = store_dir_place(d, &f, name, e);
+			made = store_dir_place(d, f, name, e);
 		if (made < 0 && made != -EEXIST)
 			return made;
 	}
-	return store_dir_settle(d, &f, made, name, e);
+	return store_dir_settle(d, f, made, name, e);
+}
+
+static int store_dir_put(struct store *s, const char *name, const struct iovec *parts, size_t n,
+			 struct err *e)
+{
+	_cleanup_(draft_done) struct draft f = DRAFT_NONE;
+
+	return store_dir_finish(store_dir_of(s), &f, name, parts, n, e);
 }
 
 /* ---- drafts ------------------------------------------------------------------------------------------------------ */
@@ -302,19 +310,8 @@ static int store_dir_draft_add(struct store_draft *d, const struct iovec *parts,
 static int store_dir_draft_put(struct store_draft *d, const char *name, struct err *e)
 {
 	struct store_dir_draft *m = store_dir_draft_of(d);
-	struct draft *f = &m->file;
-	int made = -EEXIST;
 
-	close_fd(f->folder);
-	f->folder = folder_open(m->dir, name, true, &f->last);
-	if (f->folder < 0)
-		return store_dir_fail(m->dir, f->folder, "make the folder of", name, e);
-	if (faccessat(f->folder, f->last, F_OK, AT_SYMLINK_NOFOLLOW) < 0) {
-		made = store_dir_place(m->dir, f, name, e);
-		if (made < 0 && made != -EEXIST)
-			return made;
-	}
-	return store_dir_settle(m->dir, f, made, name, e);
+	return store_dir_finish(m->dir, &m->file, name, NULL, 0, e);
 }
 
 static void store_dir_draft_free(struct store_draft *d)
