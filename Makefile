@@ -40,7 +40,7 @@ all_ldflags   = -pthread -Wl,--as-needed -Wl,-z,defs $(LDFLAGS) $(variant_$(B))
 
 # ---- what is built: one list per folder, sorted -----------------------------
 lib_srcs   := $(sort $(wildcard lib/*/*.c))
-agent_srcs := $(sort $(filter-out agent/main.c,$(wildcard agent/*.c)))
+agent_srcs := $(sort $(filter-out agent/%main.c,$(wildcard agent/*.c)))
 ctl_srcs   := $(sort $(filter-out ctl/main.c,$(wildcard ctl/*.c)))
 unit_srcs  := $(sort $(wildcard tests/unit/test-*.c))
 fuzz_srcs  := $(sort $(wildcard tests/fuzz/fuzz-*.c))
@@ -71,7 +71,7 @@ tool_bins  := $(patsubst tests/%.c,$(O)/tests/%,$(tool_srcs))
 bench_bins := $(patsubst tests/%.c,$(O)/tests/%,$(bench_srcs)) $(O)/tests/bench/slow-disk.so
 
 .PHONY: all
-all: $(O)/ambrod $(O)/ambroctl   ## build agent and command line
+all: $(O)/ambrod $(O)/ambro-guardian $(O)/ambroctl   ## build agent and command line
 
 $(O)/libambro.a: $(call obj,$(lib_srcs))
 $(O)/libagent.a: $(call obj,$(agent_srcs))
@@ -82,6 +82,10 @@ $(O)/%.a:
 $(O)/ambrod: $(O)/agent/main.o $(O)/libagent.a $(O)/libambro.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(all_ldflags) -o $@ $^ $(call libs_of,$(agent_pkgs))
+# of the libraries what it uses of them, which is little: its start is waited for
+$(O)/ambro-guardian: $(O)/agent/guardian_main.o $(O)/libagent.a $(O)/libambro.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(all_ldflags) -o $@ $^
 $(O)/ambroctl: $(O)/ctl/main.o $(O)/libctl.a $(O)/libambro.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(all_ldflags) -o $@ $^ $(call libs_of,$(ctl_pkgs))
@@ -251,6 +255,7 @@ soak: deps-test           ## many rounds of a capture under every load, SOAK_ROU
 .PHONY: install clean help compile_commands.json
 install: all              ## into $(DESTDIR)$(PREFIX)
 	install -D -m 755 $(O)/ambrod $(DESTDIR)$(PREFIX)/sbin/ambrod
+	install -D -m 755 $(O)/ambro-guardian $(DESTDIR)$(PREFIX)/libexec/ambro/ambro-guardian
 	install -D -m 755 $(O)/ambroctl $(DESTDIR)$(PREFIX)/bin/ambroctl
 	install -D -m 644 -t $(DESTDIR)/usr/lib/systemd/system systemd/*.service systemd/*.socket systemd/*.timer
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/ambro docs/OPERATING.md
@@ -265,7 +270,7 @@ install: all              ## into $(DESTDIR)$(PREFIX)
 	install -D -m 644 ctl/ambroctl.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/ambroctl
 
 compile_commands.json:    ## for clangd and clang-tidy
-	$(Q){ echo '['; first=1; for f in $(lib_srcs) agent/main.c $(agent_srcs) ctl/main.c $(ctl_srcs); do \
+	$(Q){ echo '['; first=1; for f in $(lib_srcs) agent/main.c agent/guardian_main.c $(agent_srcs) ctl/main.c $(ctl_srcs); do \
 	[ $$first ] || echo ','; first=; printf '{"directory":"%s","file":"%s","arguments":[' "$(CURDIR)" "$$f"; \
 	for a in $(CC) $(foreach w,$(all_cflags),'$(subst ",\\",$(w))') -c; do printf '"%s",' "$$a"; done; \
 	printf '"%s"]}' "$$f"; done; echo ']'; } >$@

@@ -3,234 +3,68 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <linux/fs.h>
 
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
 
-#define GUARDIAN_FD_SOCKET 3
-#define GUARDIAN_FD_PAGE   4
-
-/* What the agent says, a byte each; the other side reads them one by one, so descriptors come with the word they were sent with. */
-#define WORD_WAKE   'w' /* look at the deadline */
-#define WORD_MOUNTS 'm' /* descriptors come with it */
-#define WORD_HOLD   'h' /* these were all; answered with the same */
-#define WORD_LET_GO 'l' /* close them; answered with the same */
-/* The kernel passes 253 at once. */
-#define MOUNTS_AT_ONCE 128u
 /* One that does not answer for so long is stopped, or dying. */
 #define HOLD_MS	  10000
 #define LET_GO_MS 1000
 
-/* What the kernel sends when the keeper ends. */
-#define GUARDIAN_SIGNAL SIGUSR1
+/* O_PATH; at a number above all that the child is to get. */
+static int guardian_program = -EBADF;
 
-/* How often to look again while a file system may still become frozen behind the deadline. */
-#define GUARDIAN_AGAIN_MS 10
-
-int guardian_rcu_restore(void)
+/* Where it is installed, as seen from our own program. */
+static int guardian_find(char *ret, size_t size)
 {
-	return io_write_text(RCU_EXPEDITED_PATH, "0\n");
-}
+	static const char *const places[] = { GUARDIAN_NAME, "../libexec/ambro/" GUARDIAN_NAME };
+	char own[PATH_MAX];
+	const ssize_t n = readlink("/proc/self/exe", own, sizeof(own) - 1);
+	const char *end;
 
-/* ---- thawing for the agent ------------------------------------------------------------------- */
-
-struct guardian_mounts {
-	struct guardian_page *page;
-	const int *fds;
-};
-
-static void guardian_thaw_those(const struct guardian_mounts *m, int state)
-{
-	struct guardian_page *page = m->page;
-
-	for (uint32_t i = 0; i < page->mounts; i++) {
-		int expected = state;
-
-		if (atomic_load(&page->state[i]) != state)
-			continue;
-		ioctl(m->fds[i], FITHAW, 0);
-		/* once only: whoever freezes it after this is not the agent (F5) */
-		if (state == GUARDIAN_FROZEN)
-			atomic_compare_exchange_strong(&page->state[i], &expected, GUARDIAN_THAWED);
-	}
-}
-
-/*
- * Thaw whatever may be frozen. A mount in GUARDIAN_FREEZING is thawed too, but last: FITHAW waits for a
- * FIFREEZE under way (s_umount), and that may itself wait for one of the frozen (a loop device on it). On
- * one that is not frozen it is a harmless EINVAL.
- */
-static void guardian_thaw_all(const struct guardian_mounts *m)
-{
-	guardian_thaw_those(m, GUARDIAN_FROZEN);
-	guardian_thaw_those(m, GUARDIAN_FREEZING);
-}
-
-/* The time is over: what is read from now on is worth nothing. */
-static void guardian_expire(const struct guardian_mounts *m)
-{
-	bool first = !atomic_exchange(&m->page->expired, true);
-
-	guardian_thaw_all(m);
-	if (first)
-		atomic_store(&m->page->thawed_ns, io_now_ns());
-}
-
-/* ---- the guardian's own side ------------------------------------------------------------------ */
-
-/* Milliseconds until the deadline, rounded up; -1: none. */
-static int guardian_timeout(const struct guardian_page *page)
-{
-	uint64_t deadline = atomic_load(&page->deadline_ns), now = io_now_ns();
-
-	if (!deadline)
-		return -1;
-	return deadline <= now ? 0 : (int)MIN((deadline - now) / 1000000 + 1, (uint64_t)60000);
-}
-
-/* The descriptor on which the end of the keeper is told. */
-static int guardian_listen(void)
-{
-	sigset_t all, end;
-
-	/* a service manager that stops the agent signals its whole group: we outlive that */
-	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, NULL);
-	sigemptyset(&end);
-	sigaddset(&end, GUARDIAN_SIGNAL);
-	if (prctl(PR_SET_PDEATHSIG, GUARDIAN_SIGNAL) < 0)
+	if (n < 0)
 		return -errno;
-	return signalfd(-1, &end, SFD_CLOEXEC);
-}
-
-/* What the agent will not put back any more. */
-static void guardian_put_back(struct guardian_page *page)
-{
-	pace_put_back(&page->pusher);
-	if (atomic_load(&page->rcu_was_off))
-		guardian_rcu_restore();
-}
-
-/* What the guardian holds; present in memory, as everything of it. */
-static int held_fds[GUARDIAN_MOUNTS_MAX];
-static uint32_t n_held;
-
-static void guardian_close_held(void)
-{
-	while (n_held > 0)
-		close(held_fds[--n_held]);
-}
-
-/* The descriptors that came with @m. */
-static void guardian_take_held(struct msghdr *m)
-{
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
-		const size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		for (size_t i = 0; i < n && n_held < GUARDIAN_MOUNTS_MAX; i++)
-			memcpy(&held_fds[n_held++], CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+	own[n] = 0;
+	end = strrchr(own, '/');
+	for (size_t i = 0; end && i < ARRAY_SIZE(places); i++) {
+		snprintf(ret, size, "%.*s%s", (int)(end + 1 - own), own, places[i]);
+		if (access(ret, X_OK) == 0)
+			return 0;
 	}
+	return -ENOENT;
 }
 
-/* A word of the agent's. False: it is gone. */
-static bool guardian_listen_to_agent(const struct guardian_page *page)
+int guardian_open(const char *path, struct err *e)
 {
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(MOUNTS_AT_ONCE * sizeof(int))];
-	} control;
-	char word = 0;
-	struct iovec iov = { &word, 1 };
-	struct msghdr m = { .msg_iov = &iov,
-			    .msg_iovlen = 1,
-			    .msg_control = control.bytes,
-			    .msg_controllen = sizeof(control.bytes) };
-	ssize_t n = recvmsg(GUARDIAN_FD_SOCKET, &m, 0);
+	char found[PATH_MAX + 64];
+	_cleanup_close_ int fd = -EBADF;
 
-	if (n <= 0)
-		return n < 0 && errno == EINTR;
-	if (word == WORD_MOUNTS)
-		guardian_take_held(&m);
-	if (word == WORD_LET_GO)
-		guardian_close_held();
-	/* with fewer than it was told of it must not be relied upon */
-	if (word == WORD_HOLD && n_held != page->mounts)
-		return false;
-	if (word == WORD_HOLD || word == WORD_LET_GO)
-		return send(GUARDIAN_FD_SOCKET, &word, 1, MSG_NOSIGNAL) == 1;
-	return true;
-}
+	if (!path) {
+		const int r = guardian_find(found, sizeof(found));
 
-/*
- * Watch until the agent has dismissed us, or all of it is gone. When the keeper is gone the rest is dying, but
- * a thread may be inside a FIFREEZE, which then still succeeds: thaw at once, and stay.
- */
-static void guardian_watch(const struct guardian_mounts *m, int end)
-{
-	struct pollfd p[] = { { .fd = GUARDIAN_FD_SOCKET, .events = POLLIN },
-			      { .fd = end, .events = POLLIN } };
-
-	for (;;) {
-		int timeout = guardian_timeout(m->page), n;
-
-		if (timeout == 0) {
-			guardian_expire(m);
-			guardian_put_back(m->page);
-			/* a FIFREEZE that the agent began before it saw `expired` may still succeed */
-			timeout = GUARDIAN_AGAIN_MS;
+		if (r < 0) {
+			return err_set(e, r,
+				       GUARDIAN_NAME " is neither beside this program nor in "
+						     "../libexec/ambro: without it nothing may be "
+						     "frozen; install it again");
 		}
-		n = poll(p, 2, timeout);
-		if (n < 0 && errno != EINTR)
-			return;
-		if (n > 0 && p[1].revents) {
-			p[1].fd = -1;
-			atomic_store(&m->page->deadline_ns, 1); /* long ago */
-			guardian_expire(m);
-			guardian_put_back(m->page);
-		}
-		if (n > 0 && p[0].revents && !guardian_listen_to_agent(m->page))
-			return;
+		path = found;
 	}
+	fd = open(path, O_PATH | O_CLOEXEC);
+	guardian_program = fd < 0 ? -errno : fcntl(fd, F_DUPFD_CLOEXEC, GUARDIAN_FD_PAGE + 1);
+	return guardian_program < 0 ? err_set_errno(e, -errno, "cannot open %s", path) : 0;
 }
-
-int guardian_main(void)
-{
-	struct guardian_page *page =
-		mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED, GUARDIAN_FD_PAGE, 0);
-	struct guardian_mounts mounts = { .page = page, .fds = held_fds };
-	int end = guardian_listen();
-
-	if (page == MAP_FAILED || end < 0)
-		return 1;
-	mlockall(MCL_CURRENT);
-	/* whoever is killed for memory, not the one who can thaw */
-	io_write_text("/proc/self/oom_score_adj", "-1000\n");
-	guardian_watch(&mounts, end);
-	guardian_thaw_all(&mounts);
-	guardian_put_back(page);
-	guardian_page_remove(page);
-	return 0;
-}
-
-/* ---- the agent's side ------------------------------------------------------------------------- */
 
 /*
  * Everything the child gets stands at a number above all that it is to get, so that putting it in place
@@ -238,8 +72,8 @@ int guardian_main(void)
  */
 static int guardian_spawn(struct guardian *g)
 {
-	static char name[] = "ambrod", argument[] = GUARDIAN_ARGUMENT;
-	char *argv[] = { name, argument, NULL };
+	static char name[] = GUARDIAN_NAME;
+	char *argv[] = { name, NULL }, program[32];
 	const int given[] = { g->theirs, g->page_fd };
 	posix_spawn_file_actions_t actions;
 	int moved[ARRAY_SIZE(given)];
@@ -257,8 +91,9 @@ static int guardian_spawn(struct guardian *g)
 		r = posix_spawn_file_actions_adddup2(&actions, moved[i],
 						     GUARDIAN_FD_SOCKET + (int)i);
 	}
+	snprintf(program, sizeof(program), "/proc/self/fd/%d", guardian_program);
 	if (r == 0)
-		r = posix_spawn(&g->pid, "/proc/self/exe", &actions, NULL, argv, environ);
+		r = posix_spawn(&g->pid, program, &actions, NULL, argv, environ);
 	while (n > 0)
 		close(moved[--n]);
 	posix_spawn_file_actions_destroy(&actions);
@@ -284,7 +119,7 @@ static void *guardian_keep(void *arg)
 		;
 	/* frozen without a guardian is not allowed for a moment (F1); the capture tries again */
 	if (!atomic_load(&g->dismissed) && atomic_load(&g->page->deadline_ns))
-		guardian_expire(&(struct guardian_mounts){ g->page, g->fds });
+		guardian_page_expire(g->page, g->fds);
 	return NULL;
 }
 
@@ -335,9 +170,9 @@ static int guardian_send_fds(const struct guardian *g, const int *fds, uint32_t 
 {
 	union {
 		struct cmsghdr align;
-		char bytes[CMSG_SPACE(MOUNTS_AT_ONCE * sizeof(int))];
+		char bytes[CMSG_SPACE(GUARDIAN_MOUNTS_AT_ONCE * sizeof(int))];
 	} control = { 0 };
-	char word = WORD_MOUNTS;
+	char word = GUARDIAN_MOUNTS;
 	struct iovec iov = { &word, 1 };
 	struct msghdr m = { .msg_iov = &iov,
 			    .msg_iovlen = 1,
@@ -386,10 +221,10 @@ static int guardian_hold_once(struct guardian *g, const int *fds, uint32_t count
 		return r;
 	g->fds = fds;
 	for (uint32_t i = 0, n; i < count && r >= 0; i += n) {
-		n = MIN(count - i, MOUNTS_AT_ONCE);
+		n = MIN(count - i, GUARDIAN_MOUNTS_AT_ONCE);
 		r = guardian_send_fds(g, fds + i, n);
 	}
-	return r < 0 ? r : guardian_tell(g, WORD_HOLD, HOLD_MS);
+	return r < 0 ? r : guardian_tell(g, GUARDIAN_HOLD, HOLD_MS);
 }
 
 int guardian_hold(struct guardian *g, const int *fds, uint32_t count, struct err *e)
@@ -414,6 +249,11 @@ int guardian_hold(struct guardian *g, const int *fds, uint32_t count, struct err
 		if (!before)
 			break;
 	}
+	if (r == -EPIPE || r == -ECONNRESET) {
+		return err_set(e, r,
+			       "the guardian process ends when it is started: " GUARDIAN_NAME
+			       " may be of another version than ambrod; install both again");
+	}
 	return err_set_errno(e, r, "cannot start the guardian process");
 }
 
@@ -422,7 +262,7 @@ void guardian_let_go(struct guardian *g)
 	if (!g->kept || !g->fds)
 		return;
 	/* the keeper of one that is gone may be about to thaw: nothing may be closed before it has ended */
-	if (guardian_tell(g, WORD_LET_GO, LET_GO_MS) < 0) {
+	if (guardian_tell(g, GUARDIAN_LET_GO, LET_GO_MS) < 0) {
 		guardian_stop(g);
 		return;
 	}
@@ -440,7 +280,7 @@ void guardian_dismiss(struct guardian *g)
 
 int guardian_wake(struct guardian *g)
 {
-	char byte = WORD_WAKE;
+	char byte = GUARDIAN_WAKE;
 
 	return send(g->socket, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 ? 0 : -EPIPE;
 }

@@ -2,11 +2,10 @@
 /*
  * guardian - the process that thaws what the agent froze when the agent cannot.
  *
- * A process of its own (this program again, with GUARDIAN_ARGUMENT), because a thread dies with its
- * process. It shares one page with the agent and has one end of a socket: end of file there means that the agent is
- * gone. On it the file systems' descriptors come to it before a freeze (guardian_hold()), and it lets go of them when
- * they may be unmounted again; so one process serves all freezes of a capture, and starts beside other work: it takes some
- * 15 ms of a processor to start and lock its memory.
+ * A process of its own, because a thread dies with its process, and a program of its own (guardian_main.c), because a capture waits
+ * for its start: the agent's program takes 5 ms of a processor to link, and as much again to lock its memory. It shares one page with the
+ * agent and has one end of a socket: end of file there means that the agent is gone. On it the file systems' descriptors come to it before
+ * a freeze (guardian_hold()), and it lets go of them when they may be unmounted again; so one process serves all freezes of a capture.
  *
  * A killed process closes nothing before its last thread has ended, and a thread that waits for a disk may take
  * its time. So the guardian is the child of a thread that never touches a disk, the keeper, and asks the kernel
@@ -24,11 +23,6 @@
 #include "agent/guardian_page.h"
 #include "lib/base/err.h"
 
-/* 0 or 1: grace periods by interrupting all processors, fast and rude */
-#define RCU_EXPEDITED_PATH "/sys/kernel/rcu_expedited"
-
-#define GUARDIAN_ARGUMENT "--guardian"
-
 struct guardian {
 	int pid;
 	int socket;
@@ -44,6 +38,11 @@ struct guardian {
 	atomic_bool dismissed;
 };
 
+/*
+ * The program to start, opened once for all: who replaces the file, a package's upgrade say, does not put another version under a
+ * running agent. @path, or NULL: beside our own program, or in ../libexec/ambro from there. Before everything else here, by one thread.
+ */
+int guardian_open(const char *path, struct err *e);
 /*
  * Begin to start one. Does not wait until it is up: guardian_hold() does. @g (zeroed, or stopped) may not move until
  * guardian_stop(). 0 or a negative errno.
@@ -63,9 +62,3 @@ int guardian_wake(struct guardian *g);
 void guardian_dismiss(struct guardian *g);
 /* All is thawed: dismiss it and wait for its end. Accepts a zeroed one; idempotent. */
 void guardian_stop(struct guardian *g);
-
-/* main() of the guardian process: descriptors 3 socket, 4 page. Returns an exit code. */
-int guardian_main(void);
-
-/* Set rcu_expedited to 0; async-signal-safe. */
-int guardian_rcu_restore(void);

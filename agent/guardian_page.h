@@ -18,6 +18,26 @@
 
 #define GUARDIAN_MOUNTS_MAX 256
 
+/* Of this layout and of the words below: agent and guardian are of one version. 8 bytes. */
+#define GUARDIAN_PAGE_MAGIC  "AMBRFRZ1"
+#define GUARDIAN_PAGE_PREFIX "freeze-" /* of the files' names */
+
+/* What the guardian process is started with. */
+#define GUARDIAN_NAME	   "ambro-guardian"
+#define GUARDIAN_FD_SOCKET 3
+#define GUARDIAN_FD_PAGE   4
+
+/* What the agent says, a byte each; the other side reads them one by one, so descriptors come with the word they were sent with. */
+#define GUARDIAN_WAKE	'w' /* look at the deadline */
+#define GUARDIAN_MOUNTS 'm' /* descriptors come with it */
+#define GUARDIAN_HOLD	'h' /* these were all; answered with the same */
+#define GUARDIAN_LET_GO 'l' /* close them; answered with the same */
+/* The kernel passes 253 at once. */
+#define GUARDIAN_MOUNTS_AT_ONCE 128u
+
+/* 0 or 1: grace periods by interrupting all processors, fast and rude */
+#define RCU_EXPEDITED_PATH "/sys/kernel/rcu_expedited"
+
 enum guardian_mount_state {
 	GUARDIAN_IDLE,
 	GUARDIAN_FREEZING, /* FIFREEZE is under way, or we died in it */
@@ -44,12 +64,20 @@ struct guardian_page {
 
 /* A new one, and the descriptor of its file, the caller's to close. Or a negative errno. */
 int guardian_page_new(struct guardian_page **ret);
-/* Say which mounts it is about: all GUARDIAN_IDLE. @count <= GUARDIAN_MOUNTS_MAX. Reads mountinfo. 0 or a negative errno. */
-int guardian_page_name(struct guardian_page *p, const int *fds, uint32_t count);
 /* All is thawed: the file goes, if there is one. Allocates nothing. */
 void guardian_page_remove(const struct guardian_page *p);
 /* Unmap it. Accepts NULL. */
 void guardian_page_free(struct guardian_page *p);
+/* Thaw whatever may be frozen of @fds, which are the page's mounts, in its order. Blocks as FITHAW does; allocates nothing. */
+void guardian_page_thaw(struct guardian_page *page, const int *fds);
+/* The same, because the time is over: what is read from now on is worth nothing. */
+void guardian_page_expire(struct guardian_page *page, const int *fds);
+/* Set rcu_expedited to 0; async-signal-safe. */
+int guardian_rcu_restore(void);
 
+/* ---- guardian_recover.c, not of the guardian's program ------------------------------------------------ */
+
+/* Say which mounts it is about: all GUARDIAN_IDLE. @count <= GUARDIAN_MOUNTS_MAX. Reads mountinfo. 0 or a negative errno. */
+int guardian_page_name(struct guardian_page *p, const int *fds, uint32_t count);
 /* Deal with files that nobody has locked. How many file systems were thawed, or a negative errno if that failed for one. */
 int guardian_page_recover(void);

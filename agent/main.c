@@ -162,6 +162,9 @@ static int main_serve(struct err *e)
 	if (r < 0)
 		return err_set_errno(e, r, "cannot set up signals");
 	main_repair(&(struct err){ 0 });
+	r = guardian_open(NULL, e);
+	if (r < 0)
+		return r;
 	fd = main_passed_socket(e);
 	if (fd < 0 && fd != -EBADF)
 		return fd;
@@ -184,9 +187,6 @@ int main(int argc, char **argv)
 	struct err e = { 0 };
 	int r;
 
-	/* we are the process that thaws file systems when the agent cannot: nothing else matters */
-	if (argc == 2 && !strcmp(argv[1], GUARDIAN_ARGUMENT))
-		return guardian_main();
 	if (argc == HOOK_KEEPER_ARGUMENTS && !strcmp(argv[1], HOOK_KEEPER_ARGUMENT))
 		return hook_keeper_main(argv);
 	r = main_parse(argc, argv);

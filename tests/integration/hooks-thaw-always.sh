@@ -101,7 +101,8 @@ agent_ends
 hooked_agent hooked
 capture_start "$source" "$image"
 agent_comes_to hooked
-kill -KILL "$agent_pid" "$(keeper)"
+# the keeper first: it would begin to thaw as soon as the agent is gone
+kill -KILL "$(keeper)" "$agent_pid"
 wait "$agent_pid" 2>/dev/null || :
 agent_pid=
 capture_ends

@@ -25,8 +25,7 @@
 #include "lib/base/io.h"
 
 /*
- * A small ext4 in a loop device, "low", and on it the file of a second one, "up". Needs root; the guardian
- * is this program again, see main().
+ * A small ext4 in a loop device, "low", and on it the file of a second one, "up". Needs root, and ambro-guardian to be built.
  */
 struct stage {
 	char dir[64];
@@ -280,7 +279,7 @@ static void it_ends_too_when_the_deadline_had_passed(void **state)
 static pid_t guardian_pid(void)
 {
 	char line[64] = "";
-	FILE *f = popen("pgrep -nP $PPID -f -- '[-]-guardian$'", "r");
+	FILE *f = popen("pgrep -nxP $PPID ambro-guardian", "r");
 
 	assert_non_null(f);
 	assert_non_null(fgets(line, sizeof(line), f));
@@ -447,8 +446,22 @@ static void who_freezes_goes_before_others_until_the_thaw(void **state)
 	freeze_free(f);
 }
 
-int main(int argc, char **argv)
+/* Where it is built: two folders above the unit tests. */
+static int guardian_built(struct err *e)
 {
+	char own[PATH_MAX], path[PATH_MAX + 32];
+	ssize_t n = readlink("/proc/self/exe", own, sizeof(own));
+
+	assert_true(n > 0);
+	while (own[n - 1] != '/')
+		n--;
+	snprintf(path, sizeof(path), "%.*s../../" GUARDIAN_NAME, (int)n, own);
+	return guardian_open(path, e);
+}
+
+int main(void)
+{
+	struct err e = { 0 };
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(both_stand_still_until_they_are_thawed),
 		cmocka_unit_test(the_guardian_thaws_at_the_deadline_and_once_only),
@@ -466,11 +479,13 @@ int main(int argc, char **argv)
 		cmocka_unit_test(who_freezes_goes_before_others_until_the_thaw),
 	};
 
-	if (argc == 2 && strcmp(argv[1], GUARDIAN_ARGUMENT) == 0)
-		return guardian_main();
 	if (geteuid() != 0 || access("/dev/loop-control", F_OK) < 0) {
 		puts("skipped: needs root and loop devices");
 		return 77;
+	}
+	if (guardian_built(&e) < 0) {
+		fprintf(stderr, "%s\n", e.text);
+		return 1;
 	}
 	return cmocka_run_group_tests(tests, stage_setup, stage_teardown);
 }

@@ -39,7 +39,7 @@ disturbed() {
 	if [[ $1 == stop ]]; then
 		kill -STOP "$stopped"
 	else
-		kill -KILL "$(pgrep -P "$stopped" -f -- --guardian)"
+		kill -KILL "$(pgrep -P "$stopped" -x ambro-guardian)"
 	fi
 	goes_on "$dir"
 	agent_goes_on
