@@ -4,11 +4,11 @@
 
 Two kinds of change, each of a share of the bytes of all files:
 
-server     four tenths are package upgrades (neighbouring files, 2 MiB of them, written under a new name, which then takes
-           the old one's place), three tenths are files rewritten in place (half of them one by one anywhere, half
-           neighbours), two tenths are appended to a log, and one tenth are pages of 8 KiB in a database file of an eighth
-           of all bytes: half of them at its end, half anywhere; beside it the database's write-ahead log, written over
-           in turn, takes as many bytes once more.
+server     40 % are package upgrades (neighbouring files, 2 MiB of them, written under a new name, which then takes the old
+           one's place), 30 % are files rewritten in place (half of them one by one anywhere, half neighbours), 20 %
+           are appended to a log, and 10 % a database's: half of it pages of 8 KiB in a file of an eighth of all bytes
+           (every other one at its end, the others anywhere), half its write-ahead log, written over in turn. A file that
+           is larger than what is left of a part's share is passed over, so that 1 % is 1 %.
 scattered  writes of 4 KiB anywhere in files that are so large, and nothing else: what no tracker and no chunk size likes.
 
 Measured: wall seconds; bytes that the disk gave (its counters, so of every contestant alike; what the page cache knew
@@ -66,35 +66,39 @@ def permuted(data, rng):
 
 def upgrade(files, rng, budget):
     """Packages are neighbours in the order of names. Some 2 MiB each."""
-    done = 0
-    while done < budget:
-        at, package = rng.randrange(len(files)), 0
-        while package < 2 << 20 and done < budget:
-            path, _ = files[at % len(files)]
+    done, missed = 0, 0
+    while done < budget and missed < 100:
+        at, package, missed = rng.randrange(len(files)), 0, missed + 1
+        for path, size in files[at:at + 1000]:
+            if package >= 2 << 20 or size > budget - done:
+                break
             with open(path, 'rb') as f:
                 data = permuted(f.read(), rng)
             with open(path + '.dpkg-new', 'wb') as f:
                 f.write(data)
             os.rename(path + '.dpkg-new', path)
-            done, package, at = done + len(data), package + len(data), at + 1
+            done, package, missed = done + size, package + size, 0
     return done
 
 
 def rewrite(files, rng, budget):
     """In place; half of it files here and there, half neighbours, some 1 MiB of them, as a deployment does."""
-    done, at, left = 0, 0, 0
-    while done < budget:
+    done, at, left, missed = 0, 0, 0, 0
+    while done < budget and missed < 100:
         if done < budget // 2:
-            path, _ = rng.choice(files)
+            path, size = rng.choice(files)
         else:
-            if left <= 0:
+            if left <= 0 or missed:
                 at, left = rng.randrange(len(files)), 1 << 20
-            path, at = files[at % len(files)][0], at + 1
+            (path, size), at = files[at % len(files)], at + 1
+        missed = missed + 1 if size > budget - done else 0
+        if missed:
+            continue
         with open(path, 'r+b') as f:
             data = permuted(f.read(), rng)
             f.seek(0)
             f.write(data)
-        done, left = done + len(data), left - len(data)
+        done, left = done + size, left - size
     return done
 
 
@@ -143,7 +147,7 @@ def change(kind, percent):
         return scatter(files, rng, budget >> 12)
     done = upgrade(files, rng, budget * 4 // 10) + rewrite(files, rng, budget * 3 // 10)
     done += append(rng, budget * 2 // 10)
-    n = max(2, budget // 10 >> 13)
+    n = max(2, budget // 20 >> 13)
     return done + pages(rng, n, 8192, n // 2) + write_ahead(rng, n * 8192)
 
 

@@ -7,7 +7,7 @@
 # captured by each again: tests/bench/increments.py says how it is changed and what is measured. Everything is in
 # memory, so this measures programs, not disks.
 #
-# INCREMENTS_MIB (of files: 800; the disk is 2.5 times as large), INCREMENTS_ROUNDS (2: each step so often; medians),
+# INCREMENTS_MIB (of files: 1600; the disk is 2.5 times as large), INCREMENTS_ROUNDS (2: each step so often; medians),
 # INCREMENTS_ROWS ("server:0.1 server:1 server:10 scattered:0.1 scattered:1": kind and percent of the files' bytes),
 # INCREMENTS_WHO (all), INCREMENTS_SHIFTS (18: a repository of ours for each chunk size, 2 to that power),
 # INCREMENTS_KEEP (a directory that is not there: our repository is copied to it), INCREMENTS_RAW (a file for all figures).
@@ -15,7 +15,7 @@
 
 require_root
 require jq python3 mkfs.ext4 busctl borg restic casync
-mib=${INCREMENTS_MIB:-800}
+mib=${INCREMENTS_MIB:-1600}
 [[ $scratch == /dev/shm/* ]] || say "note: not in memory; disk speeds will be in the figures"
 # the disk, and some seven repositories of it
 (($(free_mib "$scratch") > mib * 6)) || skip "$mib MiB of files need $((mib * 6)) MiB of space in $scratch"
