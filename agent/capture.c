@@ -17,6 +17,7 @@
 #include "agent/plan.h"
 #include "agent/reader.h"
 #include "agent/snapshot.h"
+#include "agent/track_identity.h"
 #include "agent/tracker.h"
 #include "lib/base/io.h"
 
@@ -24,7 +25,7 @@
 #define BASE_BYTES (32u << 20)
 /*
  * An increment that reads only what was written is over so soon that making memory present is felt: chunks, besides one for each
- * worker. Past 32 reads of 256 KiB in flight nothing gets faster (facts: read speeds).
+ * worker. Past 32 reads in flight nothing gets faster (facts: read speeds).
  */
 #define TRACKED_SLOTS 32u
 /*
@@ -34,12 +35,12 @@
 #define FROZEN_BYTES_MIN (UINT64_C(64) << 20)
 #define FROZEN_BYTES_MAX (UINT64_C(1) << 30)
 /*
- * A live disk is read again in whole chunks, so with chunks of the tracker's granule a random write costs a
- * quarter of what it would with those of 1 MiB, above all while frozen. The index costs about 58 bytes of
+ * A live disk is read again in whole chunks, so with chunks of the tracker's granule a random write costs an
+ * eighth of what it would with those of 1 MiB, above all while frozen. The index costs about 58 bytes of
  * memory for each chunk in use, which bounds how small.
  */
-#define LIVE_CHUNK_SHIFT TRACKER_GRANULE_SHIFT
-#define SMALL_BYTES	 (UINT64_C(512) << 30)
+#define LIVE_CHUNK_SHIFT TRACK_GRANULE_SHIFT
+#define SMALL_BYTES	 (UINT64_C(256) << 30)
 /* With more than this in use chunks are as large as they get, for the same reason and for the seek table's limit. */
 #define LARGE_BYTES (UINT64_C(16) << 40)
 

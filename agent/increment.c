@@ -126,8 +126,9 @@ static void token_make(const struct snapshot *s, const struct stamp *stamp, char
 	snprintf(ret, TOKEN_MAX, TOKEN_VERSION ":%s:%s:%" PRIu32 ":%s:%u:%" PRIu64 ":%" PRIu64,
 		 hex_encode(tracker_boot_id(s->tracker), 16, boot),
 		 hex_encode(tracker_id(s->tracker), 16, id), stamp->era,
-		 hex_encode(stamp->nonce, sizeof(stamp->nonce), nonce), TRACKER_GRANULE_SHIFT,
-		 tracker_size(s->tracker), s->disk->whole_offset);
+		 hex_encode(stamp->nonce, sizeof(stamp->nonce), nonce),
+		 tracker_granule_shift(s->tracker), tracker_size(s->tracker),
+		 s->disk->whole_offset);
 }
 
 /* "ERA:NONCE:…", shorter than TOKEN_MAX. */

@@ -77,13 +77,18 @@ uint32_t track_identity_hooks(const struct track_identity *id)
 	return 1U << TRACK_BIO_QUEUE | 1U << TRACK_RQ_ISSUE | 1U << TRACK_RQ_COMPLETE;
 }
 
-bool track_identity_matches(const struct track_identity *id, const struct track_control *c,
-			    unsigned int granule_shift)
+unsigned int track_identity_granule_shift(const struct track_identity *id)
+{
+	return id->size > TRACK_LARGE_BYTES ? TRACK_LARGE_GRANULE_SHIFT : TRACK_GRANULE_SHIFT;
+}
+
+bool track_identity_matches(const struct track_identity *id, const struct track_control *c)
 {
 	return c->magic == TRACK_MAGIC && c->version == TRACK_VERSION &&
 	       memcmp(c->boot_id, id->boot_id, sizeof(c->boot_id)) == 0 && c->disk == id->disk &&
 	       c->disk_sequence == id->sequence && c->size == id->size &&
-	       c->granule_shift == granule_shift && c->hooks == track_identity_hooks(id);
+	       c->granule_shift == track_identity_granule_shift(id) &&
+	       c->hooks == track_identity_hooks(id);
 }
 
 /*

@@ -13,6 +13,14 @@
 #include "ebpf/track.h"
 #include "lib/base/err.h"
 
+/*
+ * Granules, log2 of bytes: 128 KiB, 32 MiB of the kernel's memory per TiB; on a disk beyond TRACK_LARGE_BYTES 256 KiB, 16 MiB. Smaller
+ * ones make smaller increments (docs/REPOSITORY.md, 7).
+ */
+#define TRACK_GRANULE_SHIFT	  17u
+#define TRACK_LARGE_BYTES	  (UINT64_C(4) << 40)
+#define TRACK_LARGE_GRANULE_SHIFT 18u
+
 struct track_identity {
 	uint8_t boot_id[16];
 	uint32_t disk; /* as the kernel writes it: major << 20 | minor */
@@ -25,11 +33,10 @@ struct track_identity {
 int track_identity_read(dev_t disk, struct track_identity *ret, struct err *e);
 /* Programs that this kind of disk needs: bit n is enum track_hook n. */
 uint32_t track_identity_hooks(const struct track_identity *id);
-/*
- * Was @c made for this very disk, in this boot, by this version, with granules of @granule_shift?
- */
-bool track_identity_matches(const struct track_identity *id, const struct track_control *c,
-			    unsigned int granule_shift);
+/* In what granules this disk is to be tracked. */
+unsigned int track_identity_granule_shift(const struct track_identity *id);
+/* Was @c made for this very disk, in this boot, by this version, with these granules? */
+bool track_identity_matches(const struct track_identity *id, const struct track_control *c);
 
 /* Does the disk hand bios on as they are, so that nobody sees them complete on it? */
 bool track_disk_retargets(dev_t disk);

@@ -72,7 +72,8 @@ static bool hook_wanted(int hook, const struct track_identity *id)
 /* Entries of the array map that hold granules. */
 static uint32_t identity_pages(const struct track_identity *id)
 {
-	return (uint32_t)DIV_ROUND_UP(id->size, (uint64_t)TRACK_PAGE_ERAS << TRACKER_GRANULE_SHIFT);
+	return (uint32_t)DIV_ROUND_UP(id->size, (uint64_t)TRACK_PAGE_ERAS
+							<< track_identity_granule_shift(id));
 }
 
 /* All of them: behind these, the latest era of each. */
@@ -200,7 +201,7 @@ static int pins_open(struct tracker *t, const struct track_identity *id)
 	int r;
 
 	t->control = pin_map(t->disk, "control", sizeof(struct track_control), 1);
-	if (!t->control || !track_identity_matches(id, t->control, TRACKER_GRANULE_SHIFT))
+	if (!t->control || !track_identity_matches(id, t->control))
 		return -ESTALE;
 	t->report = pin_map(t->disk, "report", sizeof(struct track_report), 1);
 	if (!t->report)
@@ -208,7 +209,8 @@ static int pins_open(struct tracker *t, const struct track_identity *id)
 	t->stamps = pin_map(t->disk, "stamps", sizeof(struct track_stamp), TRACK_STAMPS);
 	if (!t->stamps)
 		return -ESTALE;
-	t->eras = (struct eras){ .size = id->size, .granule_shift = TRACKER_GRANULE_SHIFT };
+	t->eras = (struct eras){ .size = id->size,
+				 .granule_shift = track_identity_granule_shift(id) };
 	t->eras.cells =
 		pin_map(t->disk, "eras", TRACK_PAGE_ERAS * sizeof(uint32_t), identity_entries(id));
 	if (!t->eras.cells)
@@ -259,7 +261,7 @@ static int skel_load(struct track *skel, const struct track_identity *id, struct
 
 	skel->rodata->disk_number = id->disk;
 	skel->rodata->disk_sectors = id->size / 512;
-	skel->rodata->granule_shift = TRACKER_GRANULE_SHIFT - 9;
+	skel->rodata->granule_shift = track_identity_granule_shift(id) - 9;
 	skel->rodata->era_pages = identity_pages(id);
 	skel->rodata->bio_based = id->bio_based;
 	for (int i = 0; i < TRACK_HOOKS; i++)
@@ -277,7 +279,7 @@ static int skel_load(struct track *skel, const struct track_identity *id, struct
 	if (getrandom(c->id, sizeof(c->id), 0) != sizeof(c->id))
 		return err_set_errno(e, -errno, "no random numbers");
 	c->disk = id->disk;
-	c->granule_shift = TRACKER_GRANULE_SHIFT;
+	c->granule_shift = track_identity_granule_shift(id);
 	c->disk_sequence = id->sequence;
 	c->size = id->size;
 	c->hooks = track_identity_hooks(id);
@@ -549,6 +551,11 @@ bool tracker_touched(const struct tracker *t, uint32_t since, uint64_t start, ui
 	if (length && start < t->eras.size && tracker_all_since(t, since))
 		return true;
 	return eras_touched(&t->eras, since, start, length);
+}
+
+unsigned int tracker_granule_shift(const struct tracker *t)
+{
+	return t->eras.granule_shift;
 }
 
 uint64_t tracker_size(const struct tracker *t)

@@ -44,9 +44,8 @@
 #include "lib/base/err.h"
 #include "lib/base/extent.h"
 
-#define TRACKER_GRANULE_SHIFT 18   /* 256 KiB: 16 MiB of map per TiB */
-#define TRACKER_STAMPS	      4096 /* the latest so many are known */
-#define TRACKER_STAMP_SIZE    16
+#define TRACKER_STAMPS	   4096 /* the latest so many are known */
+#define TRACKER_STAMP_SIZE 16
 
 struct tracker;
 
@@ -107,5 +106,6 @@ bool tracker_stamped(const struct tracker *t, uint32_t era,
 void tracker_distrust(struct tracker *t);
 /* Can "unchanged" be believed? Fills @ret_why (may be NULL) when not. Cheap; call it at every scan. */
 bool tracker_doubt(struct tracker *t, struct err *ret_why);
-uint64_t tracker_size(const struct tracker *t); /* of the disk, bytes */
-bool tracker_resumed(const struct tracker *t);	/* taken up from a pin */
+uint64_t tracker_size(const struct tracker *t);		     /* of the disk, bytes */
+unsigned int tracker_granule_shift(const struct tracker *t); /* log2 of bytes */
+bool tracker_resumed(const struct tracker *t);		     /* taken up from a pin */

@@ -40,7 +40,7 @@ static const char capture_help[] =
 	"      --cow-size SIZE      of the COW store, in bytes, or with K, M, G (default: by the disk's use)\n"
 	"      --on-overflow WHAT   when that is full: fail (default), or go on as precopy\n"
 	"      --chunk-size SIZE    of FILE: 64K, 128K, 256K, 512K, 1M, 2M or 4M (default: by the disk's use);\n"
-	"                           a repository takes files of its own chunk size, 256K if not said otherwise\n"
+	"                           a repository takes files of its own chunk size, 128K if not said otherwise\n"
 	"      --level LEVEL        fast, default, max, or zstd's number -7 … 19\n"
 	"      --max-freeze MS      longest time a file system may stand still (default 2000)\n"
 	"      --threads N          to compress with (default: one per CPU)\n"

@@ -32,7 +32,7 @@ static const char init_help[] =
 	"Usage: ambroctl repo init [OPTION]…\n"
 	"Make a repository in a directory that is empty, or not there: then it is made.\n"
 	"\n" VERB_REPO_HELP
-	"      --chunk-size SIZE     64K, 128K, 256K (default), 512K, 1M, 2M or 4M; never to be changed\n"
+	"      --chunk-size SIZE     64K, 128K (default), 256K, 512K, 1M, 2M or 4M; never to be changed\n"
 	"      --encrypt             everything is encrypted here, before it is written\n"
 	"      --recovery-key FILE   with --encrypt: also make a key pair, and write its secret half to FILE, to\n"
 	"                            be kept elsewhere\n"

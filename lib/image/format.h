@@ -64,7 +64,7 @@ static_assert(sizeof(struct ambro_record) == 32, "on-disk size");
  * the lanes of a vector register, on any number of cores.
  */
 #define AMBRO_ID_SIZE  32
-#define AMBRO_ID_LEAF  ((size_t)16384)
+#define AMBRO_ID_LEAF  ((size_t)8192)
 #define AMBRO_ID_LABEL "AMBRTREE"
 struct chunk_id {
 	uint8_t b[AMBRO_ID_SIZE];

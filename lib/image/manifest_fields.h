@@ -37,6 +37,6 @@ extern const struct field region_map_fields[];
 
 /* The only format number and hash there are. */
 #define MANIFEST_FORMAT	    1
-#define MANIFEST_CHUNK_HASH "sha256-tree16k"
+#define MANIFEST_CHUNK_HASH "sha256-tree8k"
 /* A longer text is refused: no capture makes one, and parsing takes many times its size in memory. */
 #define MANIFEST_TEXT_MAX (64u << 20)

@@ -16,8 +16,8 @@
 #include "lib/repo/repo_index.h"
 #include "lib/repo/store.h"
 
-/* Until measurement says otherwise (docs/REPOSITORY.md): 256 KiB, the granule of the tracker. */
-#define REPO_CHUNK_SHIFT_DEFAULT 18
+/* By measurement (docs/REPOSITORY.md, 7): 128 KiB, the granule of the tracker. */
+#define REPO_CHUNK_SHIFT_DEFAULT 17
 /* What was loaded of the index may be built upon for so long; gc waits longer. */
 #define REPO_GRACE_NS (UINT64_C(24) * 3600 * 1000000000)
 

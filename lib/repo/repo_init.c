@@ -20,7 +20,7 @@
 #define FORMAT_NAME	"format"
 #define FORMAT_VERSION	1
 #define FORMAT_MAX	(64u << 10)
-#define FORMAT_HASH	"sha256-tree16k"
+#define FORMAT_HASH	"sha256-tree8k"
 #define FORMAT_SEALED	"xchacha20poly1305-blake2b"
 #define FORMAT_IN_CLEAR "none"
 

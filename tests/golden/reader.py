@@ -37,7 +37,7 @@ def sha256(data):
 
 def chunk_id(data):
     """§2: of a chunk or a page."""
-    leaves = b''.join(sha256(data[i:i + 16384]) for i in range(0, len(data), 16384))
+    leaves = b''.join(sha256(data[i:i + 8192]) for i in range(0, len(data), 8192))
     return sha256(b'AMBRTREE' + struct.pack('<Q', len(data)) + leaves)
 
 
@@ -137,7 +137,7 @@ class Image:
         body = self.record(MANIFEST, self.manifest_at, self.manifest_len)
         need(sha256(body) == self.manifest_sha, 'MANIFEST: not the one of the TRAILER')
         self.manifest = m = json.loads(body)
-        need(m['format'] == 1 and m['chunk_hash'] == 'sha256-tree16k', 'MANIFEST: unknown format')
+        need(m['format'] == 1 and m['chunk_hash'] == 'sha256-tree8k', 'MANIFEST: unknown format')
         need(m['image_id'] == self.id.hex() and m['chunk_size'] == 1 << self.shift and
              m['disk']['size'] == self.disk_size and m['created_ns'] == self.created,
              'MANIFEST: does not agree with HEADER')

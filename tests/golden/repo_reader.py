@@ -187,7 +187,7 @@ class Repository:
         self.format = f = self.checked('format')
         need(f['format'] == 1, f'format {f["format"]} is not known')
         need(f['require'] == [], f'it requires {f["require"]}, which is not known')
-        need(f['chunk_hash'] == 'sha256-tree16k' and 16 <= f['chunk_shift'] <= 22, 'format: unknown chunks')
+        need(f['chunk_hash'] == 'sha256-tree8k' and 16 <= f['chunk_shift'] <= 22, 'format: unknown chunks')
         need(f['encryption'] in ('none', 'xchacha20poly1305-blake2b'), 'an unknown encryption')
         self.id = bytes.fromhex(f['repository'])
         need(len(self.id) == 16, 'format: no id')
@@ -414,7 +414,7 @@ class RepositoryImage(Image):
     def __init__(self, repo, text):
         self.repo, self.zstd, self.manifest = repo, repo.zstd, text['manifest']
         self.shift, self.disk_size = repo.format['chunk_shift'], self.manifest['disk']['size']
-        need(self.manifest['format'] == 1 and self.manifest['chunk_hash'] == 'sha256-tree16k' and
+        need(self.manifest['format'] == 1 and self.manifest['chunk_hash'] == 'sha256-tree8k' and
              self.manifest['chunk_size'] == 1 << self.shift, 'the manifest has other chunks')
         self.read_regions()
 

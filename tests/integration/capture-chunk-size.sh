@@ -12,16 +12,16 @@ head -c 5M /dev/urandom >"$scratch/source"
 truncate -s 16M "$scratch/source"
 loop_make "$scratch/source"
 
-for size in 64K 256K 4M; do
+for size in 64K 128K 4M; do
 	ambroctl capture -q "$loop" -o "$scratch/$size" --chunk-size "$size"
 	(($(manifest "$scratch/$size" .chunk_size) == $(numfmt --from=iec "$size"))) || fail "$size: $(manifest "$scratch/$size" .chunk_size)"
 	restored "$scratch/$size" "$scratch/back"
 	same "$scratch/source" "$scratch/back"
 done
-ambroctl import -q --host h --disk d "$scratch/256K"
+ambroctl import -q --host h --disk d "$scratch/128K"
 restored latest "$scratch/back"
 same "$scratch/source" "$scratch/back"
-expect_fail 1 "captured with 'capture --chunk-size 256K'" ambroctl import "$scratch/64K"
+expect_fail 1 "captured with 'capture --chunk-size 128K'" ambroctl import "$scratch/64K"
 
 for size in 32K 8M 192K 0 -1 x; do
 	expect_fail 2 "--chunk-size" ambroctl capture "$loop" -o "$scratch/none" --chunk-size "$size"

@@ -11,7 +11,7 @@ cd "$scratch"
 
 # put DISK TIME [option of import…]
 put() {
-	tool mkimage --chunk-shift 18 --time "$(date -d "$2" +%s)" raw one.ambro
+	tool mkimage --chunk-shift 17 --time "$(date -d "$2" +%s)" raw one.ambro
 	ambroctl import -q --host h --disk "$1" "${@:3}" one.ambro
 }
 # keeps "TIME…" OPTION…: what a policy would leave of the disk d, by the days and hours of the images

@@ -19,7 +19,7 @@ repo_make
 echo "correct horse" >pw
 echo "another" >pw2
 head -c 3M /dev/urandom >raw
-tool mkimage --chunk-shift 18 raw plain.ambro
+tool mkimage --chunk-shift 17 raw plain.ambro
 AMBRO_REPOSITORY=$scratch/r2 ambroctl repo init >/dev/null
 ambroctl import -q --repo r2 --host h --disk d plain.ambro
 ambroctl export -q --repo r2 latest sealed.ambro --encrypt --new-passphrase-file pw
@@ -49,7 +49,7 @@ refused 3 "raw" raw
 
 # of another chunk size: what to do about it
 tool mkimage --chunk-shift 20 raw large.ambro
-refused 1 "capture --chunk-size 256K" large.ambro
+refused 1 "capture --chunk-size 128K" large.ambro
 
 # and what is right goes in
 for how in plain.ambro "--image-passphrase-file=pw sealed.ambro" "--image-key-file=reader for-key.ambro"; do

@@ -151,7 +151,7 @@ import glob, json, os, re
 data = open(glob.glob('repo/images/*')[0], 'rb').read()
 size = int(re.search(rb'"chunk_size": *(\d+)', data)[1])
 o = {'format': 1, 'what': 'by hand', 'repository': data[64:80].hex(), 'chunk_shift': size.bit_length() - 1,
-     'chunk_hash': 'sha256-tree16k', 'encryption': 'none', 'require': [], 'created_ns': 0}
+     'chunk_hash': 'sha256-tree8k', 'encryption': 'none', 'require': [], 'created_ns': 0}
 os.unlink('repo/format')
 open('repo/format', 'w').write(json.dumps(o)[:-1] + 80 * '.')
 EOF

@@ -85,7 +85,7 @@ opens --passphrase-file pw2
 refused 1 "opened by a key" key change --key-file recovery --new-passphrase-file pw
 # the object "format" rotted, or was changed by who made a new check for it: nothing opens
 cp -p repo/format format
-sed -i 's/"chunk_shift": 18/"chunk_shift": 16/' repo/format
+sed -i 's/"chunk_shift": 17/"chunk_shift": 16/' repo/format
 refused 3 "\"format\" is damaged" repo info --passphrase-file pw2
 rechecked format
 refused 7 "was changed" repo info --passphrase-file pw2

@@ -10,7 +10,7 @@ require jq mke2fs debugfs e2fsck
 [[ -x $O/ambrod && -x $O/ambroctl ]] || skip "$O/ambrod and ambroctl are not built"
 
 clients=10
-# what a client may cost beside what all have in common: 200 kB of random bytes, which lie in two chunks of 256 KiB at most, beside
+# what a client may cost beside what all have in common: 200 kB of random bytes, which lie in three chunks of 128 KiB at most, beside
 # those that it had; and what ext4 notes of them in others
 own=$((3 << 18))
 repo_make

@@ -12,7 +12,7 @@ cd "$scratch"
 # put HOST DISK TIME: an image of that time; the hash of it is added to $hashes
 declare -A hashes=()
 put() {
-	tool mkimage --chunk-shift 18 --time "$(date -d "$3" +%s)" raw one.ambro
+	tool mkimage --chunk-shift 17 --time "$(date -d "$3" +%s)" raw one.ambro
 	ambroctl import -q --host "$1" --disk "$2" one.ambro
 	hashes[$1/$2/$3]=$(ambroctl list --json | jq -r '.[].hash' | grep -vxF "$(printf '%s\n' "${hashes[@]}" none)")
 }

@@ -26,17 +26,18 @@ marks_of() {
 }
 
 # the partition's 1 MiB + 4 KiB is the disk's 33 MiB + 4 KiB
-want="$((33 << 20)) $((256 << 10))"
+granule=$((128 << 10))
+want="$((33 << 20)) $granule"
 got=$(marks_of put "${loop}p2" 257 1)
 [[ $got == "$want" ]] || fail "through the partition: $got, expected $want"
 got=$(marks_of put "$loop" $((33 * 256 + 1)) 1)
 [[ $got == "$want" ]] || fail "through the disk: $got, expected $want"
 got=$(marks_of put "${loop}p1" $((16 * 256 - 1)) 1)
-[[ $got == "$((24 * 4 - 1 << 18)) $((256 << 10))" ]] || fail "last block of a partition: $got"
+[[ $got == "$(((24 << 20) - granule)) $granule" ]] || fail "last block of a partition: $got"
 got=$(marks_of blkdiscard -o 1M -l 9M "${loop}p1")
 [[ $got == "$((9 << 20)) $((9 << 20))" ]] || fail "discard: $got"
 got=$(marks_of blkdiscard -z -o 4k -l 512k "${loop}p2")
-[[ $got == "$((32 << 20)) $((768 << 10))" ]] || fail "write zeroes: $got"
+[[ $got == "$((32 << 20)) $(((512 << 10) + granule))" ]] || fail "write zeroes: $got"
 got=$(marks_of dd if="$loop" of=/dev/null bs=1M iflag=direct status=none)
 [[ ! $got ]] || fail "reading marked $got"
 got=$(marks_of put "$other" 0 256)

@@ -17,7 +17,7 @@ put() { dd if=/dev/urandom of="$loop" bs=4k count=1 seek="$1" oflag=direct conv=
 era=$(tracker era "$loop")
 put 6400
 [[ $(tracker open "$loop") == resumed ]] || fail "the pin was not taken up"
-[[ $(tracker scan "$loop" "$era") == "$((25 << 20)) $((256 << 10))" ]] || fail "the write was not seen"
+[[ $(tracker scan "$loop" "$era") == "$((25 << 20)) $((128 << 10))" ]] || fail "the write was not seen"
 
 tracker remove "$loop"
 [[ ! -e $pins ]] || fail "still there: $(ls "$pins")"

@@ -14,8 +14,8 @@
 #include "lib/image/digest.h"
 #include "lib/image/digest_lanes.h"
 
-#define LEAF 16384u
-#define MOST (70 * LEAF)
+#define LEAF 8192u
+#define MOST (140 * LEAF)
 
 static uint8_t *noise(void)
 {

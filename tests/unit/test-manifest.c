@@ -102,7 +102,7 @@ static void members_have_the_names_and_order_of_the_document(void **state)
 		      "\"instant_ns\":9223372036854775807,\"host\":{\"hostname\":\"web-7\","));
 	assert_non_null(strstr(json,
 			       "\"strategy\":\"precopy\",\"guarantee\":\"crash-consistent\","
-			       "\"chunk_size\":1048576,\"chunk_hash\":\"sha256-tree16k\",\"disk\":{"
+			       "\"chunk_size\":1048576,\"chunk_hash\":\"sha256-tree8k\",\"disk\":{"
 			       "\"path\":\"/dev/sda\","));
 	assert_non_null(strstr(json,
 			       "{\"kind\":\"gap\",\"start\":0,\"length\":1048576,"
@@ -290,7 +290,7 @@ static void what_is_no_json_object_is_refused(void **state)
 	memset(deep, '[', 200000);
 	assert_int_equal(parse(deep, 200000), -EBADMSG);
 	/* any number of regions is claimed with a few bytes each */
-	memcpy(deep, "{\"format\":1,\"chunk_hash\":\"sha256-tree16k\",\"regions\":[", 53);
+	memcpy(deep, "{\"format\":1,\"chunk_hash\":\"sha256-tree8k\",\"regions\":[", 53);
 	for (size_t i = 53; i < 199998; i += 2)
 		memcpy(deep + i, "1,", 2);
 	memcpy(deep + 199997, "1]}", 3);
@@ -336,7 +336,7 @@ static void an_increment_tells_of_its_parent(void **state)
 	m->same_chunks = 5;
 	assert_int_equal(manifest_to_json(m, &json, &len, &e), 0);
 	assert_non_null(strstr(json,
-			       "\"chunk_hash\":\"sha256-tree16k\","
+			       "\"chunk_hash\":\"sha256-tree8k\","
 			       "\"parent\":\"cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd\","
 			       "\"increment\":\"tracked\",\"increment_reason\":\"because\","
 			       "\"track\":\"1:a:b\",\"sample\":{\"checked\":64,\"different\":2},"

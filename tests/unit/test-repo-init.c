@@ -113,17 +113,17 @@ static void what_is_written_right_is_still_looked_at(void **state)
 		const char *text;
 		int result;
 	} cases[] = {
-		{ FORMAT("1", ID, "18", "sha256-tree16k", "none", "[]", "1"), 0 },
-		{ FORMAT("2", ID, "18", "sha256-tree16k", "none", "[]", "1"), -ENOTSUP },
-		{ FORMAT("0", ID, "18", "sha256-tree16k", "none", "[]", "1"), -EBADMSG },
-		{ FORMAT("1", "00", "18", "sha256-tree16k", "none", "[]", "1"), -EBADMSG },
-		{ FORMAT("1", ID, "15", "sha256-tree16k", "none", "[]", "1"), -EBADMSG },
-		{ FORMAT("1", ID, "23", "sha256-tree16k", "none", "[]", "1"), -EBADMSG },
+		{ FORMAT("1", ID, "18", "sha256-tree8k", "none", "[]", "1"), 0 },
+		{ FORMAT("2", ID, "18", "sha256-tree8k", "none", "[]", "1"), -ENOTSUP },
+		{ FORMAT("0", ID, "18", "sha256-tree8k", "none", "[]", "1"), -EBADMSG },
+		{ FORMAT("1", "00", "18", "sha256-tree8k", "none", "[]", "1"), -EBADMSG },
+		{ FORMAT("1", ID, "15", "sha256-tree8k", "none", "[]", "1"), -EBADMSG },
+		{ FORMAT("1", ID, "23", "sha256-tree8k", "none", "[]", "1"), -EBADMSG },
 		{ FORMAT("1", ID, "18", "md5", "none", "[]", "1"), -ENOTSUP },
-		{ FORMAT("1", ID, "18", "sha256-tree16k", "rot13", "[]", "1"), -ENOTSUP },
-		{ FORMAT("1", ID, "18", "sha256-tree16k", "none", "[\"x\"]", "1"), -ENOTSUP },
-		{ FORMAT("1", ID, "18", "sha256-tree16k", "none", "[]", "-1"), -EBADMSG },
-		{ FORMAT("1", ID, "18", "sha256-tree16k", "none", "[]", "1, \"format\": 1"),
+		{ FORMAT("1", ID, "18", "sha256-tree8k", "rot13", "[]", "1"), -ENOTSUP },
+		{ FORMAT("1", ID, "18", "sha256-tree8k", "none", "[\"x\"]", "1"), -ENOTSUP },
+		{ FORMAT("1", ID, "18", "sha256-tree8k", "none", "[]", "-1"), -EBADMSG },
+		{ FORMAT("1", ID, "18", "sha256-tree8k", "none", "[]", "1, \"format\": 1"),
 		  -EBADMSG },
 		{ "", -EBADMSG },
 	};

@@ -39,13 +39,14 @@
 #include <bpf/bpf.h>
 
 #include "agent/bpffs.h"
+#include "agent/track_identity.h"
 #include "agent/tracker.h"
 #include "ebpf/track.h"
 #include "lib/base/hex.h"
 #include "lib/base/io.h"
 
 #define CHUNK	((size_t)65536)
-#define GRANULE ((size_t)1 << TRACKER_GRANULE_SHIFT)
+#define GRANULE ((size_t)1 << TRACK_GRANULE_SHIFT)
 #define WRITERS \
 	6 /* more than processors, so that they are preempted between submission and completion */
 #define ROUND_NS 700000000ULL

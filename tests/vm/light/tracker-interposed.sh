@@ -20,14 +20,14 @@ EOT
 mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 "$(part "$disk" 1)"
 mount_at "$(part "$disk" 1)" "$dir" -o noatime
 raw=$(part "$disk" 2)
-granule=$((256 << 10))
+granule=$((128 << 10))
 
 # put BLOCK COUNT: of 4 KiB, to the raw partition.
 put() { dd if=/dev/urandom of="$raw" bs=4k seek="$1" count="$2" oflag=direct conv=nocreat status=none; }
 # what four writes to it must mark, as "START LENGTH" lines
 wanted="$((72 << 20)) $granule
 $((73 << 20)) $((2 * granule))
-$((80 << 20)) $((4 * granule))"
+$((80 << 20)) $((8 * granule))"
 
 # marks STORE: of these writes, while a capture with that store stands with the module on; in $scratch/marks, and the
 # store's own extents in $scratch/extents ("START LENGTH", bytes of the disk).
@@ -41,7 +41,7 @@ marks() {
 	wait_for 60 grep -q "^pause: mapped" "$agent_log" || fail "the agent never came to mapped"
 	era=$(tracker era "$disk")
 	put 0 1
-	put $((256 + 63)) 2
+	put $((256 + 31)) 2
 	put 2048 256
 	tracker scan "$disk" "$era" >"$scratch/marks"
 	check_equal "$1: tracking is beyond doubt" none "$(tracker doubt "$disk")"
