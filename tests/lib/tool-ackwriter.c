@@ -4,6 +4,7 @@
  * durable (write, fsync, fsync of the directory) and only then acknowledges it in a file elsewhere:
  *
  *	SEQ PATH LENGTH START_NS END_NS		written between these times (CLOCK_REALTIME)
+ *	-SEQ BEFORE_NS NEVER_NS			about to be unlinked: whoever dies now leaves it there, or not
  *	-SEQ BEFORE_NS AFTER_NS			unlinked between these times
  *
  * An image of the disk at one instant must hold every file whose END is before it, whole, no file whose
@@ -35,6 +36,7 @@
 #define MAGIC	    0x4b4341574f524d41ULL
 #define PATH_ROOM   4096
 #define HEADER_ROOM sizeof(struct file_header)
+#define NEVER_NS    UINT64_MAX
 
 struct file_header {
 	uint64_t magic;
@@ -169,11 +171,20 @@ static int writer_add(struct writer *w)
 	return ack(line, n);
 }
 
+static int ack_removal(uint64_t seq, uint64_t before, uint64_t after)
+{
+	char line[96];
+	int n = snprintf(line, sizeof(line), "-%" PRIu64 " %" PRIu64 " %" PRIu64 "\n", seq, before,
+			 after);
+
+	return ack(line, n);
+}
+
 static int writer_remove_oldest(struct writer *w)
 {
-	char name[64], path[PATH_ROOM], line[96];
+	char name[64], path[PATH_ROOM];
 	uint64_t seq, before;
-	int n;
+	int r;
 
 	if (w->live_count == 0)
 		return 0;
@@ -182,12 +193,13 @@ static int writer_remove_oldest(struct writer *w)
 	file_name(name, sizeof(name), seq);
 	(void)snprintf(path, sizeof(path), "%s/%s", arg_dir, name);
 	before = io_realtime_ns();
+	r = ack_removal(seq, before, NEVER_NS);
+	if (r < 0)
+		return r;
 	if (unlink(path) < 0 || fsync(dir_fds[seq % DIRS]) < 0)
 		return -errno;
-	n = snprintf(line, sizeof(line), "-%" PRIu64 " %" PRIu64 " %" PRIu64 "\n", seq, before,
-		     io_realtime_ns());
 	w->deleted++;
-	return ack(line, n);
+	return ack_removal(seq, before, io_realtime_ns());
 }
 
 static void sleep_until(uint64_t at_ns)

@@ -66,7 +66,7 @@ python3 - "$granule" "$scratch/marks" "$scratch/extents" <<-'EOT' || fail "marks
 	        out |= set(range(a // g, (a + n - 1) // g + 1))
 	    return out
 	marks, store = cells(sys.argv[2]), cells(sys.argv[3])
-	written = {72 * 4, 73 * 4, 73 * 4 + 1} | set(range(80 * 4, 81 * 4))
+	written = {(72 << 20) // g, (73 << 20) // g, (73 << 20) // g + 1} | set(range((80 << 20) // g, (81 << 20) // g))
 	sys.exit(not (written <= marks and marks - written <= store and marks & store))
 EOT
 ok "a store on the disk: what was written, and the store's own blocks"
