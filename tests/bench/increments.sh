@@ -9,7 +9,7 @@
 #
 # INCREMENTS_MIB (of files: 1600; the disk is 2.5 times as large), INCREMENTS_ROUNDS (2: each step so often; medians),
 # INCREMENTS_ROWS ("server:0.1 server:1 server:10 scattered:0.1 scattered:1": kind and percent of the files' bytes),
-# INCREMENTS_WHO (all), INCREMENTS_SHIFTS (18: a repository of ours for each chunk size, 2 to that power),
+# INCREMENTS_WHO (all), INCREMENTS_SHIFTS (17: a repository of ours for each chunk size, 2 to that power),
 # INCREMENTS_KEEP (a directory that is not there: our repository is copied to it), INCREMENTS_RAW (a file for all figures).
 . "$(dirname "$0")/../lib/functions.sh"
 
@@ -36,4 +36,4 @@ fill "$scratch/mnt/system" $((mib * 7 / 8))
 agent_start
 CTL=$O/ambroctl "$top/tests/bench/increments.py" "$scratch" "$loop" "$agent_pid" \
 	"${INCREMENTS_ROUNDS:-2}" "${INCREMENTS_ROWS:-server:0.1 server:1 server:10 scattered:0.1 scattered:1}" \
-	"${INCREMENTS_WHO:-all}" "${INCREMENTS_SHIFTS:-18}" "$mib"
+	"${INCREMENTS_WHO:-all}" "${INCREMENTS_SHIFTS:-17}" "$mib"
