@@ -20,8 +20,9 @@ say "$images images"
 INCREMENTS_KEEP=$repo INCREMENTS_MIB=${LOCALITY_MIB:-400} INCREMENTS_WHO=tracked INCREMENTS_ROWS=server:1 \
 	INCREMENTS_ROUNDS=$((images - 1)) "$top/tests/bench/increments.sh" >"$scratch/chain.out" 2>"$scratch/chain.err" ||
 	fail "the chain: $(tail -n 3 "$scratch/chain.err")"
-mapfile -t names < <(ambroctl list --repo "$repo" --json | jq -r 'sort_by(.time_ns // .time) | .[].name')
-((${#names[@]} == images)) || fail "${#names[@]} images, not $images"
+# two of one second have one name
+mapfile -t hashes < <(ambroctl list --repo "$repo" --json | jq -r 'sort_by(.time_ns // .time) | .[].hash')
+((${#hashes[@]} == images)) || fail "${#hashes[@]} images, not $images"
 
 # restored N ROUND: image N of the chain; one line of $scratch/costs
 restored() {
@@ -29,7 +30,7 @@ restored() {
 	rm -f "$scratch/back"
 	began=$EPOCHREALTIME
 	SLOW_DISK=$repo SLOW_DISK_REPORT=$scratch/report LD_PRELOAD=$slow \
-		"$O/ambroctl" restore --repo "$repo" "${names[$1 - 1]}" "$scratch/back" --yes >/dev/null 2>"$scratch/restore.err" ||
+		"$O/ambroctl" restore --repo "$repo" "${hashes[$1 - 1]}" "$scratch/back" --yes >/dev/null 2>"$scratch/restore.err" ||
 		fail "restore: $(cat "$scratch/restore.err")"
 	echo "$1 $(bc <<<"$EPOCHREALTIME - $began") $(cat "$scratch/report")" >>"$scratch/costs"
 }
