@@ -501,21 +501,28 @@ uint32_t tracker_era(const struct tracker *t)
 	return __atomic_load_n(&t->control->era, __ATOMIC_ACQUIRE);
 }
 
-int tracker_open_era(struct tracker *t, uint32_t *ret_era, struct err *e)
+int tracker_begin_era(struct tracker *t, uint32_t *ret_era, struct err *e)
 {
-	uint32_t era;
-	int r;
-
 	if (tracker_era(t) == UINT32_MAX) {
 		return err_set(e, -ERANGE, "disk %u:%u has used up its eras: track it anew",
 			       major(t->disk), minor(t->disk));
 	}
-	era = __atomic_add_fetch(&t->control->era, 1, __ATOMIC_SEQ_CST);
-	r = grace_wait(&t->grace);
-	if (r < 0)
-		return err_set_errno(e, r, "cannot wait for running BPF programs");
-	*ret_era = era;
+	*ret_era = __atomic_add_fetch(&t->control->era, 1, __ATOMIC_SEQ_CST);
 	return 0;
+}
+
+int tracker_settle_era(struct tracker *t, struct err *e)
+{
+	const int r = grace_wait(&t->grace);
+
+	return r < 0 ? err_set_errno(e, r, "cannot wait for running BPF programs") : 0;
+}
+
+int tracker_open_era(struct tracker *t, uint32_t *ret_era, struct err *e)
+{
+	const int r = tracker_begin_era(t, ret_era, e);
+
+	return r < 0 ? r : tracker_settle_era(t, e);
 }
 
 static bool tracker_all_since(const struct tracker *t, uint32_t since)

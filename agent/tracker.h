@@ -11,7 +11,9 @@
  *      its submission and again at its completion. Zone commands raise doubt instead.
  *  T2. tracker_open_era() returns only after every mark that may still carry an older era is visible (an
  *      RCU grace period). A mark may be overwritten by an older era only inside that call, and only by a
- *      write that was submitted before it returned.
+ *      write that was submitted before it returned. In two halves it is one call from the beginning of
+ *      tracker_begin_era() to the end of tracker_settle_era(). A write whose data was not yet
+ *      on the medium when the first half began has a mark of the new era, or one that was overwritten so.
  *  T3. Hence: let B = tracker_open_era() at some time, then s = tracker_scan(since A) with A < B, then read
  *      the granules in s. Whatever is not in tracker_scan(since B) afterwards has, in what was read, all
  *      writes completed up to that second scan.
@@ -76,6 +78,12 @@ uint32_t tracker_era(const struct tracker *t);
  * RCU grace period: 5 ms to tens of ms, or 0.02 ms while /sys/kernel/rcu_expedited is 1.
  */
 int tracker_open_era(struct tracker *t, uint32_t *ret_era, struct err *e);
+/*
+ * The same in two halves, for who can do something else in between: the first does not wait. Not before the second may
+ * anything be concluded from the era, or be read for what is to be whole by T3.
+ */
+int tracker_begin_era(struct tracker *t, uint32_t *ret_era, struct err *e);
+int tracker_settle_era(struct tracker *t, struct err *e);
 /*
  * Add to @ret (normalised afterwards; bytes of the disk) every granule whose era is >= @since. The
  * last granule is cut at the disk's end. Fails only for lack of memory.
