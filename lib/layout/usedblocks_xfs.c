@@ -1,54 +1,31 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "lib/layout/usedblocks_xfs.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <ext2fs/ext2fs.h>
-
 #include "lib/base/cleanup.h"
 #include "lib/base/io.h"
-#include "lib/base/le.h"
+#include "lib/layout/xfs_super.h"
 
-#define SB_MAGIC    UINT32_C(0x58465342) /* XFSB */
 #define AGF_MAGIC   UINT32_C(0x58414746) /* XAGF */
 #define BNO_MAGIC   UINT32_C(0x41425442) /* ABTB: version 4 */
 #define BNO_MAGIC_5 UINT32_C(0x41423342) /* AB3B */
 
-#define SB_CRC_AT    224
-#define SB_BYTES     264
 #define AGF_UUID_AT  64
 #define AGF_CRC_AT   216
 #define AGF_BYTES    224
 #define BLOCK_CRC_AT 52
 
-#define BLOCK_LOG_MIN  9
-#define BLOCK_LOG_MAX  16
-#define SECTOR_LOG_MAX 15
-#define LEVELS_MAX     9
-#define NULL_BLOCK     UINT32_MAX
-
-/*
- * Incompatible features under which the free-space trees still speak of all of the device: file types, sparse
- * inodes, another UUID in metadata, big timestamps, large extent counts, exchange-range, parent pointers.
- * Not "needs repair", nor those that put a realtime section on the same device.
- */
-#define FEATURES_KNOWN UINT32_C(0xef)
-#define FEATURE_UUID   UINT32_C(0x4)
-/* Those that only forbid writing: free inodes, reverse map, shared blocks, counts of inode blocks. */
-#define FEATURES_RO_KNOWN UINT32_C(0xf)
+#define BLOCK_LOG_MAX 16
+#define LEVELS_MAX    9
+#define NULL_BLOCK    UINT32_MAX
 
 struct xfs {
 	int fd;
-	bool v5;
-	unsigned int block_log;
-	uint32_t sector, ag_blocks, ags;
-	uint64_t blocks;
-	uint8_t uuid[16]; /* as metadata has it */
+	struct xfs_super super;
 	uint8_t *block;
 	struct extent_set free;
 };
@@ -58,30 +35,6 @@ struct xfs_ag {
 	uint32_t blocks, root, levels, free_blocks;
 };
 
-static uint16_t be16_at(const uint8_t *p)
-{
-	uint16_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return be16toh(v);
-}
-
-static uint32_t be32_at(const uint8_t *p)
-{
-	uint32_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return be32toh(v);
-}
-
-static uint64_t be64_at(const uint8_t *p)
-{
-	uint64_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return be64toh(v);
-}
-
 static void xfs_done(struct xfs *x)
 {
 	close_fd(x->fd);
@@ -89,56 +42,11 @@ static void xfs_done(struct xfs *x)
 	extent_set_done(&x->free);
 }
 
-/* CRC-32C over @len bytes, in which it stands itself at @at, as zeros, and in the other byte order than all else. */
-static bool crc_right(const uint8_t *p, size_t len, size_t at)
-{
-	static const uint8_t zeros[4];
-	uint32_t crc = ext2fs_crc32c_le(UINT32_MAX, p, at);
-	le32_t stored;
-
-	memcpy(&stored, p + at, sizeof(stored));
-	crc = ext2fs_crc32c_le(crc, zeros, sizeof(zeros));
-	crc = ext2fs_crc32c_le(crc, p + at + sizeof(zeros), len - at - sizeof(zeros));
-	return ~crc == le32_get(stored);
-}
-
-/* Returns why not, or NULL. */
-static const char *xfs_take_super(struct xfs *x, const uint8_t *sb, size_t bytes, uint64_t length)
-{
-	const unsigned int version = be16_at(sb + 100) & 0xf, sector_log = sb[121];
-	const uint32_t features = be32_at(sb + 216);
-
-	x->v5 = version == 5;
-	x->block_log = sb[120];
-	x->blocks = be64_at(sb + 8);
-	x->ag_blocks = be32_at(sb + 84);
-	x->ags = be32_at(sb + 88);
-	x->sector = UINT32_C(1) << MIN(sector_log, SECTOR_LOG_MAX + 1u);
-	if (be32_at(sb) != SB_MAGIC || (version != 4 && version != 5))
-		return "its super block is not one";
-	if (x->block_log < BLOCK_LOG_MIN || x->block_log > BLOCK_LOG_MAX ||
-	    sector_log < BLOCK_LOG_MIN || sector_log > SECTOR_LOG_MAX ||
-	    be32_at(sb + 4) != UINT32_C(1) << x->block_log || be16_at(sb + 102) != x->sector ||
-	    !x->ag_blocks || !x->ags || DIV_ROUND_UP(x->blocks, x->ag_blocks) != x->ags)
-		return "its super block makes no sense";
-	if (x->v5 && !crc_right(sb, MIN(x->sector, bytes), SB_CRC_AT))
-		return "its super block is damaged";
-	if (x->v5 && (features & ~FEATURES_KNOWN || be32_at(sb + 212) & ~FEATURES_RO_KNOWN))
-		return "it has features that are not known here, or needs repair";
-	if (sb[126])
-		return "its mkfs was not finished";
-	if (!be64_at(sb + 48))
-		return "its log is on another device";
-	if (x->blocks > length >> x->block_log)
-		return "it is larger than its place";
-	memcpy(x->uuid, sb + (x->v5 && features & FEATURE_UUID ? 248 : 32), sizeof(x->uuid));
-	return NULL;
-}
-
 static int xfs_open(struct xfs *x, const char *path, uint64_t length, struct err *e)
 {
 	const size_t bytes = (size_t)1 << BLOCK_LOG_MAX;
 	const char *why;
+	int code;
 
 	x->block = malloc(bytes);
 	if (!x->block)
@@ -148,7 +56,9 @@ static int xfs_open(struct xfs *x, const char *path, uint64_t length, struct err
 		err_set(e, 0, "its super block cannot be read");
 		return 0;
 	}
-	why = xfs_take_super(x, x->block, bytes, length);
+	why = xfs_super_take(&x->super, x->block, bytes, length, &code);
+	if (!why && !be64_at(x->block + 48))
+		why = "its log is on another device";
 	if (why) {
 		err_set(e, 0, "%s", why);
 		return 0;
@@ -158,37 +68,38 @@ static int xfs_open(struct xfs *x, const char *path, uint64_t length, struct err
 
 static int ag_read_header(const struct xfs *x, struct xfs_ag *ag)
 {
-	const uint64_t first = ag->number * x->ag_blocks;
+	const uint64_t first = ag->number * x->super.ag_blocks;
 	uint8_t *p = x->block;
 	int r;
 
-	r = io_pread_all(x->fd, p, x->sector, (first << x->block_log) + x->sector);
+	r = io_pread_all(x->fd, p, x->super.sector,
+			 (first << x->super.block_log) + x->super.sector);
 	if (r < 0)
 		return r;
-	ag->blocks = (uint32_t)MIN(x->blocks - first, (uint64_t)x->ag_blocks);
+	ag->blocks = (uint32_t)MIN(x->super.blocks - first, (uint64_t)x->super.ag_blocks);
 	ag->root = be32_at(p + 16);
 	ag->levels = be32_at(p + 28);
 	ag->free_blocks = be32_at(p + 52);
 	if (be32_at(p) != AGF_MAGIC || be32_at(p + 8) != ag->number ||
 	    be32_at(p + 12) != ag->blocks || !ag->levels || ag->levels > LEVELS_MAX)
 		return -EBADMSG;
-	if (x->v5 && (memcmp(p + AGF_UUID_AT, x->uuid, sizeof(x->uuid)) != 0 ||
-		      !crc_right(p, x->sector, AGF_CRC_AT)))
+	if (x->super.v5 && (memcmp(p + AGF_UUID_AT, x->super.uuid, sizeof(x->super.uuid)) != 0 ||
+			    !xfs_crc_right(p, x->super.sector, AGF_CRC_AT)))
 		return -EBADMSG;
 	return 0;
 }
 
 static size_t block_head(const struct xfs *x)
 {
-	return x->v5 ? 56 : 16;
+	return x->super.v5 ? 56 : 16;
 }
 
 /* Block @number of the tree into x->block: one of @level, with at least one entry and no more than fit. */
 static int ag_read_block(const struct xfs *x, const struct xfs_ag *ag, uint32_t number,
 			 uint32_t level)
 {
-	const size_t size = (size_t)1 << x->block_log;
-	const uint64_t at = (ag->number * x->ag_blocks + number) << x->block_log;
+	const size_t size = (size_t)1 << x->super.block_log;
+	const uint64_t at = (ag->number * x->super.ag_blocks + number) << x->super.block_log;
 	const size_t entry = level ? 12 : 8; /* a key and a pointer, or a record */
 	const uint8_t *p = x->block;
 	uint32_t count;
@@ -200,12 +111,12 @@ static int ag_read_block(const struct xfs *x, const struct xfs_ag *ag, uint32_t 
 	if (r < 0)
 		return r;
 	count = be16_at(p + 6);
-	if (be32_at(p) != (x->v5 ? BNO_MAGIC_5 : BNO_MAGIC) || be16_at(p + 4) != level || !count ||
-	    count > (size - block_head(x)) / entry)
+	if (be32_at(p) != (x->super.v5 ? BNO_MAGIC_5 : BNO_MAGIC) || be16_at(p + 4) != level ||
+	    !count || count > (size - block_head(x)) / entry)
 		return -EBADMSG;
-	if (x->v5 &&
-	    (be64_at(p + 16) != at / 512 || be32_at(p + 48) != ag->number ||
-	     memcmp(p + 32, x->uuid, sizeof(x->uuid)) != 0 || !crc_right(p, size, BLOCK_CRC_AT)))
+	if (x->super.v5 && (be64_at(p + 16) != at / 512 || be32_at(p + 48) != ag->number ||
+			    memcmp(p + 32, x->super.uuid, sizeof(x->super.uuid)) != 0 ||
+			    !xfs_crc_right(p, size, BLOCK_CRC_AT)))
 		return -EBADMSG;
 	return 0;
 }
@@ -221,8 +132,9 @@ static int ag_take_leaf(struct xfs *x, const struct xfs_ag *ag, uint64_t *at, ui
 
 		if (start < *at || !count || start >= ag->blocks || count > ag->blocks - start)
 			return -EBADMSG;
-		r = extent_set_add(&x->free, (ag->number * x->ag_blocks + start) << x->block_log,
-				   (uint64_t)count << x->block_log);
+		r = extent_set_add(&x->free,
+				   (ag->number * x->super.ag_blocks + start) << x->super.block_log,
+				   (uint64_t)count << x->super.block_log);
 		if (r < 0)
 			return r;
 		*at = (uint64_t)start + count;
@@ -235,7 +147,8 @@ static int ag_read(struct xfs *x, uint64_t number)
 {
 	struct xfs_ag ag = { .number = number };
 	/* a group begins with four sectors that are never free */
-	uint64_t at = DIV_ROUND_UP(4 * (uint64_t)x->sector, UINT64_C(1) << x->block_log);
+	uint64_t at =
+		DIV_ROUND_UP(4 * (uint64_t)x->super.sector, UINT64_C(1) << x->super.block_log);
 	uint64_t total = 0;
 	uint32_t block;
 	int r;
@@ -248,7 +161,7 @@ static int ag_read(struct xfs *x, uint64_t number)
 	if (!ag.free_blocks)
 		return 0;
 	for (uint32_t level = ag.levels - 1; level; level--) {
-		const size_t room = ((size_t)1 << x->block_log) - block_head(x);
+		const size_t room = ((size_t)1 << x->super.block_log) - block_head(x);
 
 		r = ag_read_block(x, &ag, block, level);
 		if (r < 0)
@@ -277,7 +190,7 @@ int usedblocks_xfs(const char *path, uint64_t length, struct extent_set *ret, st
 	r = xfs_open(&x, path, length, e);
 	if (r <= 0)
 		return r;
-	for (uint32_t i = 0; i < x.ags; i++) {
+	for (uint32_t i = 0; i < x.super.ags; i++) {
 		r = ag_read(&x, i);
 		if (r == -ENOMEM)
 			return err_oom(e);

@@ -15,10 +15,12 @@ failed=0
 
 # Inputs of some KiB: what needs more than that much memory or time for them believes a number it should not.
 fuzz() {
-	local name=$1 corpus=$O/corpus/$1 log=$O/findings/$1.log
+	local name=$1 corpus=$O/corpus/$1 log=$O/findings/$1.log longest
 	mkdir -p "$corpus"
+	# a seed that is longer than that would be cut
+	longest=$(stat -c %s "tests/fuzz/corpus/$name"/* | sort -n | tail -n 1)
 	if ASAN_OPTIONS=detect_leaks=1:${ASAN_OPTIONS:-} "$O/tests/fuzz/fuzz-$name" -max_total_time="$seconds" \
-		-timeout=20 -malloc_limit_mb=512 -rss_limit_mb=2048 -max_len="${FUZZ_MAX_LEN:-40000}" \
+		-timeout=20 -malloc_limit_mb=512 -rss_limit_mb=2048 -max_len="${FUZZ_MAX_LEN:-$((longest > 40000 ? longest : 40000))}" \
 		-print_final_stats=1 -artifact_prefix="$O/findings/$name-" \
 		"$corpus" "tests/fuzz/corpus/$name" >"$log" 2>&1; then
 		printf '  ok    %-10s %s\n' "$name" "$(sed -n 's/^Done \(.*\)/\1/p' "$log")"

@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Three walks (owners_fs.h). The first finds who holds the bytes. The second finds in which directory each of these, and
+ * each directory, is; so it is known which directories are on the way from the root to any of them. The third notes the
+ * names of those. So of a million directories that are not on the way nothing is kept but two numbers each.
+ *
+ * A damaged file system may say anything: a path is made only where the way up ends at the root, within DEPTH_MAX steps.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/array.h"
+#include "lib/base/cleanup.h"
+#include "lib/layout/owners.h"
+#include "lib/layout/owners_fs.h"
+
+#define DEPTH_MAX	4096
+#define PATH_BYTES_MAX	65536
+#define NAMED_FIRST	((size_t)65536)
+#define NAME_BYTES_MAX	4096
+#define PATHS_BYTES_MAX ((size_t)64 << 20) /* of all together */
+
+/* Where an inode is: of directories all, of others those that hold what was asked for. */
+struct link {
+	struct owner_id child, parent;
+	bool wanted; /* its name is needed */
+	char *name;  /* allocated, when it is known */
+};
+
+struct owners_walk {
+	const struct owners_io *io;
+	const struct extent_set *wanted;
+	struct cancel *cancel;
+	struct owners *found;
+	struct extent_set named;  /* bytes that have an owner */
+	size_t named_most;	  /* extents, before they are merged again */
+	struct owner_id *holders; /* of found->items, sorted, each once */
+	size_t n_holders;
+	struct link *links; /* sorted by child once they are complete */
+	size_t n_links, links_allocated;
+	bool naming; /* the third walk */
+};
+
+const char *owner_kind_name(enum owner_kind k)
+{
+	static const char *const names[] = {
+		[OWNER_DATA] = "data", [OWNER_DIRECTORY] = "directory",
+		[OWNER_LINK] = "link", [OWNER_ATTRIBUTES] = "attributes",
+		[OWNER_MAP] = "map",
+	};
+
+	return names[k];
+}
+
+void owners_done(struct owners *o)
+{
+	for (size_t i = 0; i < o->count; i++)
+		free(o->items[i].path);
+	free(o->items);
+	extent_set_done(&o->others);
+	*o = (struct owners){ 0 };
+}
+
+static int id_compare(const struct owner_id *a, const struct owner_id *b)
+{
+	if (a->tree != b->tree)
+		return a->tree < b->tree ? -1 : 1;
+	return a->inode < b->inode ? -1 : a->inode > b->inode;
+}
+
+static int id_compare_items(const void *a, const void *b)
+{
+	return id_compare(a, b);
+}
+
+static struct owner_id owner_id_of(const struct owner *o)
+{
+	return (struct owner_id){ .tree = o->tree, .inode = o->inode };
+}
+
+/* ---- what a file system tells ------------------------------------------------------------------------- */
+
+uint64_t owners_walk_size(const struct owners_walk *w)
+{
+	return w->io->size;
+}
+
+int owners_walk_read(struct owners_walk *w, void *buf, size_t len, uint64_t offset, struct err *e)
+{
+	int r;
+
+	if (cancel_raised(w->cancel))
+		return err_set(e, -ECANCELED, "interrupted");
+	if (offset > w->io->size || len > w->io->size - offset) {
+		return err_set(e, -EBADMSG, "byte %" PRIu64 " lies outside the file system",
+			       offset);
+	}
+	r = w->io->read(w->io->ctx, buf, len, offset, e);
+	return r == -EIO ? -EBADMSG : r;
+}
+
+bool owners_walk_wants(const struct owners_walk *w, uint64_t at, uint64_t length)
+{
+	return length && at < w->io->size &&
+	       extent_set_overlaps(w->wanted, at, MIN(length, w->io->size - at));
+}
+
+static int walk_add_piece(struct owners_walk *w, const struct owner *o)
+{
+	struct owners *found = w->found;
+
+	if (extent_set_add(&w->named, o->at, o->length) < 0)
+		return -ENOMEM;
+	/* however often the same is told, it takes no more room than what it is told of */
+	if (w->named.count > w->named_most) {
+		extent_set_normalise(&w->named);
+		w->named_most = MAX(2 * w->named.count, NAMED_FIRST);
+	}
+	if (found->count == OWNERS_MAX) {
+		found->more = true;
+		return 0;
+	}
+	if (ARRAY_ROOM(found->items, found->count, found->allocated, 64) < 0)
+		return -ENOMEM;
+	found->items[found->count++] = *o;
+	return 0;
+}
+
+/* What of @piece is wanted; @packed: each part of it holds all that the whole holds. */
+static int walk_take_piece(struct owners_walk *w, const struct owner *piece, bool packed)
+{
+	const uint64_t at = piece->at;
+	uint64_t end;
+
+	if (cancel_raised(w->cancel))
+		return -ECANCELED;
+	if (at >= w->io->size || !piece->length)
+		return 0;
+	end = at + MIN(piece->length, w->io->size - at);
+	for (size_t i = extent_set_find(w->wanted, at);
+	     i < w->wanted->count && w->wanted->items[i].start < end; i++) {
+		const struct extent *x = &w->wanted->items[i];
+		const uint64_t from = MAX(x->start, at), to = MIN(extent_end(x), end);
+		struct owner o = *piece;
+		int r;
+
+		o.at = from;
+		o.length = to - from;
+		if (!packed) {
+			o.offset += from - at;
+			o.held = o.length;
+		}
+		r = walk_add_piece(w, &o);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int owners_walk_piece(struct owners_walk *w, struct owner_id id, enum owner_kind kind, uint64_t at,
+		      uint64_t length, uint64_t offset)
+{
+	const struct owner piece = {
+		.tree = id.tree,
+		.inode = id.inode,
+		.kind = kind,
+		.at = at,
+		.length = length,
+		.offset = offset,
+	};
+
+	return walk_take_piece(w, &piece, false);
+}
+
+int owners_walk_packed(struct owners_walk *w, struct owner_id id, uint64_t at, uint64_t length,
+		       uint64_t offset, uint64_t held)
+{
+	const struct owner piece = {
+		.tree = id.tree,
+		.inode = id.inode,
+		.kind = OWNER_DATA,
+		.at = at,
+		.length = length,
+		.offset = offset,
+		.held = held,
+	};
+
+	return walk_take_piece(w, &piece, true);
+}
+
+static bool walk_holds(const struct owners_walk *w, const struct owner_id *id)
+{
+	return w->n_holders && bsearch(id, w->holders, w->n_holders, sizeof(*id), id_compare_items);
+}
+
+static int link_compare(const void *a, const void *b)
+{
+	return id_compare(&((const struct link *)a)->child, &((const struct link *)b)->child);
+}
+
+static struct link *walk_link(const struct owners_walk *w, const struct owner_id *child)
+{
+	const struct link key = { .child = *child };
+
+	return w->n_links ? bsearch(&key, w->links, w->n_links, sizeof(key), link_compare) : NULL;
+}
+
+/* A name that no file can have is damage; the entry names nothing. */
+static bool name_valid(const char *name, size_t len)
+{
+	return len && len <= NAME_BYTES_MAX && !memchr(name, '/', len) && !memchr(name, 0, len);
+}
+
+int owners_walk_entry(struct owners_walk *w, struct owner_id parent, struct owner_id child,
+		      bool directory, const char *name, size_t len)
+{
+	struct link *l;
+
+	if (cancel_raised(w->cancel))
+		return -ECANCELED;
+	if (!name_valid(name, len))
+		return 0;
+	if (w->naming) {
+		l = walk_link(w, &child);
+		if (!l || !l->wanted || l->name || id_compare(&l->parent, &parent) != 0)
+			return 0;
+		l->name = strndup(name, len);
+		return l->name ? 0 : -ENOMEM;
+	}
+	if (!directory && !walk_holds(w, &child))
+		return 0;
+	if (ARRAY_ROOM(w->links, w->n_links, w->links_allocated, 1024) < 0)
+		return -ENOMEM;
+	w->links[w->n_links++] = (struct link){ .child = child, .parent = parent };
+	return 0;
+}
+
+void owners_walk_lost(struct owners_walk *w, const char *format, ...)
+{
+	char text[ERR_TEXT_MAX];
+	va_list ap;
+
+	w->found->incomplete = true;
+	if (w->found->lost.code)
+		return;
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	err_set(&w->found->lost, -EBADMSG, "%s", text);
+}
+
+/* ---- names ---------------------------------------------------------------------------------------------- */
+
+static int walk_make_holders(struct owners_walk *w)
+{
+	const struct owners *o = w->found;
+
+	w->holders = reallocarray(NULL, o->count + 1, sizeof(*w->holders));
+	if (!w->holders)
+		return -ENOMEM;
+	for (size_t i = 0; i < o->count; i++)
+		w->holders[i] = owner_id_of(&o->items[i]);
+	qsort(w->holders, o->count, sizeof(*w->holders), id_compare_items);
+	for (size_t i = 0; i < o->count; i++) {
+		if (!w->n_holders || id_compare(&w->holders[w->n_holders - 1], &w->holders[i]) != 0)
+			w->holders[w->n_holders++] = w->holders[i];
+	}
+	return 0;
+}
+
+/* Of several names of one inode one is kept: whichever the sorting puts first. */
+static void walk_sort_links(struct owners_walk *w)
+{
+	size_t kept = 0;
+
+	if (!w->n_links)
+		return;
+	qsort(w->links, w->n_links, sizeof(*w->links), link_compare);
+	for (size_t i = 1; i < w->n_links; i++) {
+		if (id_compare(&w->links[kept].child, &w->links[i].child) != 0)
+			w->links[++kept] = w->links[i];
+	}
+	w->n_links = kept + 1;
+}
+
+/* Mark all that is on the way from the root to @id. */
+static void walk_want(struct owners_walk *w, struct owner_id id)
+{
+	struct link *l = walk_link(w, &id);
+
+	for (unsigned int depth = 0; l && !l->wanted && depth < DEPTH_MAX; depth++) {
+		l->wanted = true;
+		l = walk_link(w, &l->parent);
+	}
+}
+
+/*
+ * The path of @id, allocated, written from its end; NULL in *@ret: it has none. 0 or -ENOMEM.
+ */
+static int walk_path(const struct owners_walk *w, struct owner_id root, struct owner_id id,
+		     char **ret)
+{
+	_cleanup_free_ char *path = malloc(PATH_BYTES_MAX);
+	size_t at = PATH_BYTES_MAX - 1;
+
+	*ret = NULL;
+	if (!path)
+		return -ENOMEM;
+	path[at] = '\0';
+	for (unsigned int depth = 0; id_compare(&id, &root) != 0; depth++) {
+		const struct link *l = walk_link(w, &id);
+		const size_t len = l && l->name ? strlen(l->name) : 0;
+
+		if (!len || depth == DEPTH_MAX || len + 1 > at)
+			return 0;
+		at -= len;
+		memcpy(path + at, l->name, len);
+		path[--at] = '/';
+		id = l->parent;
+	}
+	if (!path[at])
+		path[--at] = '/';
+	*ret = strdup(path + at);
+	return *ret ? 0 : -ENOMEM;
+}
+
+/* Deep directories make long paths of many files; what does not fit any more is left out. */
+static int walk_make_paths(const struct owners_walk *w, struct owner_id root)
+{
+	struct owners *o = w->found;
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < o->count; i++) {
+		const int r = walk_path(w, root, owner_id_of(&o->items[i]), &o->items[i].path);
+
+		if (r < 0)
+			return r;
+		bytes += o->items[i].path ? strlen(o->items[i].path) : 0;
+		if (bytes > PATHS_BYTES_MAX && i + 1 < o->count) {
+			o->count = i + 1;
+			o->more = true;
+		}
+	}
+	return 0;
+}
+
+static int owner_compare(const void *a, const void *b)
+{
+	const struct owner *x = a, *y = b;
+	const struct owner_id p = owner_id_of(x), q = owner_id_of(y);
+
+	if (x->at != y->at)
+		return x->at < y->at ? -1 : 1;
+	return id_compare(&p, &q);
+}
+
+static bool owner_continues(const struct owner *a, const struct owner *b)
+{
+	return a->tree == b->tree && a->inode == b->inode && a->kind == b->kind &&
+	       a->at + a->length == b->at &&
+	       (a->kind != OWNER_DATA || a->offset + a->held == b->offset);
+}
+
+/* In order, and what a file holds in one piece as one. */
+static void owners_sort(struct owners *o)
+{
+	size_t kept = 0;
+
+	if (!o->count)
+		return;
+	qsort(o->items, o->count, sizeof(*o->items), owner_compare);
+	for (size_t i = 1; i < o->count; i++) {
+		if (owner_continues(&o->items[kept], &o->items[i])) {
+			o->items[kept].length += o->items[i].length;
+			o->items[kept].held += o->items[i].held;
+		} else {
+			o->items[++kept] = o->items[i];
+		}
+	}
+	o->count = kept + 1;
+}
+
+static int walk_name_all(struct owners_walk *w, const struct owners_fs *fs, void *state,
+			 struct err *e)
+{
+	const struct owner_id root = fs->root(state);
+	int r = walk_make_holders(w);
+
+	if (r >= 0 && w->n_holders)
+		r = fs->entries(state, e);
+	if (r < 0 || !w->n_holders)
+		return r;
+	walk_sort_links(w);
+	for (size_t i = 0; i < w->n_holders; i++)
+		walk_want(w, w->holders[i]);
+	w->naming = true;
+	r = fs->entries(state, e);
+	return r < 0 ? r : walk_make_paths(w, root);
+}
+
+/* ---- all of it ------------------------------------------------------------------------------------------ */
+
+static const struct owners_fs *owners_fs_of(const char *type)
+{
+	if (!strcmp(type, "ext2") || !strcmp(type, "ext3") || !strcmp(type, "ext4"))
+		return &owners_ext;
+	if (!strcmp(type, "xfs"))
+		return &owners_xfs;
+	return !strcmp(type, "btrfs") ? &owners_btrfs : NULL;
+}
+
+static void walk_done(struct owners_walk *w)
+{
+	for (size_t i = 0; i < w->n_links; i++)
+		free(w->links[i].name);
+	free(w->links);
+	free(w->holders);
+	extent_set_done(&w->named);
+}
+
+static int walk_all(struct owners_walk *w, const struct owners_fs *fs, void *state, struct err *e)
+{
+	int r = fs->pieces(state, e);
+
+	if (r < 0)
+		return r;
+	owners_sort(w->found);
+	extent_set_normalise(&w->named);
+	r = extent_set_subtract(w->wanted, &w->named, &w->found->others);
+	return r < 0 ? r : walk_name_all(w, fs, state, e);
+}
+
+int owners_find(const char *fs_type, const struct owners_io *io, const struct extent_set *wanted,
+		struct cancel *c, struct owners *ret, struct err *e)
+{
+	_cleanup_(walk_done) struct owners_walk w = {
+		.io = io,
+		.wanted = wanted,
+		.cancel = c,
+		.found = ret,
+	};
+	const struct owners_fs *fs = owners_fs_of(fs_type);
+	struct err own = { 0 };
+	void *state = NULL;
+	int r;
+
+	*ret = (struct owners){ 0 };
+	if (!fs)
+		return err_set(e, -ENOTSUP, "files of %s cannot be told", fs_type);
+	r = fs->open(&w, &state, &own);
+	if (r >= 0) {
+		r = walk_all(&w, fs, state, &own);
+		fs->close(state);
+	}
+	if (r >= 0)
+		return 0;
+	if (r == -ENOMEM)
+		return err_oom(e);
+	if (r == -ECANCELED)
+		return err_set(e, r, "interrupted");
+	if (own.code)
+		return err_set(e, r, "%s", own.text);
+	return err_set_errno(e, r, "cannot read the %s", fs_type);
+}
