@@ -21,7 +21,7 @@ CONF = f"""repository = {REPOSITORY}
 tags = nightly
 max_freeze_ms = 60000
 keep_last = 5
-"""
+""" + ('source = /dev/mapper/guest-root\n' if asked.fs == 'lvm' else '')
 SERVICE = f"""[Unit]
 RequiresMountsFor={REPOSITORY}
 [Service]
