@@ -76,6 +76,12 @@ char *render_time(uint64_t realtime_ns, char buf[static RENDER_MAX])
 	return buf;
 }
 
+char *render_count(uint64_t n, const char *one, const char *many, char buf[static RENDER_MAX])
+{
+	snprintf(buf, RENDER_MAX, "%" PRIu64 " %s", n, n == 1 ? one : many);
+	return buf;
+}
+
 char *render_safe(const char *text, char *buf, size_t size)
 {
 	return text_clean(text, true, buf, size);

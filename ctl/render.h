@@ -21,6 +21,8 @@ char *render_rate(uint64_t bytes_per_s, char buf[static RENDER_MAX]); /* "87.3 M
 char *render_seconds(uint64_t s, char buf[static RENDER_MAX]); /* "42 s", "3:07", "1:02:03" */
 /* Local time "2024-05-01 13:37:00 +0200" of CLOCK_REALTIME nanoseconds; "-" for 0. */
 char *render_time(uint64_t realtime_ns, char buf[static RENDER_MAX]);
+/* "1 image", "2 images". */
+char *render_count(uint64_t n, const char *one, const char *many, char buf[static RENDER_MAX]);
 
 /* @text with what a terminal should not get replaced; cut at @size - 1 bytes. NULL gives "". Returns @buf. */
 char *render_safe(const char *text, char *buf, size_t size);

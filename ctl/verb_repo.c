@@ -9,6 +9,7 @@
 #include "ctl/render.h"
 #include "ctl/repo_arg.h"
 #include "ctl/repo_check_cmd.h"
+#include "ctl/repo_repair_cmd.h"
 #include "ctl/verb.h"
 #include "lib/base/hex.h"
 #include "lib/base/io.h"
@@ -17,14 +18,15 @@
 #include "lib/repo/repo_image.h"
 
 static const char repo_help[] =
-	"Usage: ambroctl repo init|info|check|repair|gc [OPTION]…\n"
+	"Usage: ambroctl repo init|info|check|repair|rebuild-format|gc [OPTION]…\n"
 	"A repository: images of many machines, each whole on its own, stored once what they share.\n"
 	"\n"
-	"  init    make one\n"
-	"  info    what it is and how much it holds\n"
-	"  check   is everything there; with --read-data every byte\n"
-	"  repair  make the index anew from the packs, and drop from it what cannot be read\n"
-	"  gc      give back the space that no image uses ('ambroctl prune')\n"
+	"  init            make one\n"
+	"  info            what it is and how much it holds\n"
+	"  check           is everything there; with --read-data every byte\n"
+	"  repair          make the index anew from the packs, and drop from it what cannot be read\n"
+	"  rebuild-format  make the object \"format\" anew when it is lost or damaged\n"
+	"  gc              give back the space that no image uses ('ambroctl prune')\n"
 	"\n"
 	"'ambroctl repo WORD --help' says more.\n";
 
@@ -310,8 +312,10 @@ static int info_main(int argc, char **argv)
 int verb_repo(int argc, char **argv)
 {
 	static const struct verb words[] = {
-		{ "init", init_main, NULL },	    { "info", info_main, NULL },
-		{ "check", repo_check_main, NULL }, { "repair", repo_repair_main, NULL },
+		{ "init", init_main, NULL },
+		{ "info", info_main, NULL },
+		{ "check", repo_check_main, NULL },
+		{ "repair", repo_repair_main, NULL },
 		{ "gc", verb_prune, NULL },
 	};
 	const char *word = argc > 1 ? argv[1] : "";
@@ -329,5 +333,6 @@ int verb_repo(int argc, char **argv)
 		argv[1] = name;
 		return words[i].run(argc - 1, argv + 1);
 	}
-	return verb_usage("repo", "%s%sinit, info, check, repair or gc?", word, *word ? ": " : "");
+	return verb_usage("repo", "%s%sinit, info, check, repair, rebuild-format or gc?", word,
+			  *word ? ": " : "");
 }

@@ -450,7 +450,7 @@ int owners_find(const char *fs_type, const struct owners_io *io, const struct ex
 
 	*ret = (struct owners){ 0 };
 	if (!fs)
-		return err_set(e, -ENOTSUP, "files of %s cannot be told", fs_type);
+		return err_set(e, -ENOTSUP, "%s is not understood", fs_type);
 	r = fs->open(&w, &state, &own);
 	if (r >= 0) {
 		r = walk_all(&w, fs, state, &own);

@@ -403,7 +403,7 @@ static int xfs_read_super(struct owners_xfs *x, uint8_t *sb, struct err *e)
 		return r;
 	if (r >= 0)
 		why = xfs_take(x, sb, &r);
-	return why ? err_set(e, r, "the files of this xfs cannot be told: %s", why) : 0;
+	return why ? err_set(e, r, "%s", why) : 0;
 }
 
 static int xfs_open(struct owners_walk *w, void **ret, struct err *e)

@@ -24,12 +24,15 @@
 #include "lib/base/err.h"
 #include "lib/repo/repo.h"
 
+struct repo_image;
+
 /* One thing that is wrong. All pointers are valid during the call only. */
 struct repo_damage {
 	const char *object; /* its name, "packs/4f/4f0c…"; NULL: seen from an image */
 	const char *what;   /* in words, beginning with a verb or adjective: "is missing" */
 	/* a stretch of an image that cannot be restored: */
-	const char *image; /* HOST/DISK/TIME; NULL: not (yet) known to hurt one */
+	const char *image;	     /* HOST/DISK/TIME; NULL: not (yet) known to hurt one */
+	const struct repo_image *of; /* the image itself; NULL where there is no name */
 	uint32_t region;
 	unsigned int partition;	 /* 0: none */
 	uint64_t offset, length; /* bytes of the disk; length 0: the whole image */

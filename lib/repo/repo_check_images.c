@@ -33,6 +33,7 @@ static void walk_end_stretch(struct image_walk *w)
 	const struct repo_damage d = {
 		.what = w->what,
 		.image = w->name,
+		.of = w->image,
 		.region = w->region,
 		.partition = region->partition,
 		.offset = region->start + w->from,

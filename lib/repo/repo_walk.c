@@ -29,11 +29,11 @@ static uint64_t walk_span(unsigned int level)
 static int walk_lost(const struct walk *w, const struct chunk_id *id,
 		     const struct repo_walk_place *at, int error, struct err *why)
 {
-	if (w->ops->lost)
-		return w->ops->lost(w->ctx, id, at, error, why);
-	if (w->e)
+	const int r = w->ops->lost ? w->ops->lost(w->ctx, id, at, error, why) : error;
+
+	if (r < 0 && w->e)
 		*w->e = *why;
-	return error;
+	return r;
 }
 
 /* 1: @ret_view is of a page that is what its id says. */

@@ -26,6 +26,17 @@ static void sizes_have_one_decimal_and_never_1024_0(void **state)
 	assert_string_equal(render_rate(1536, buf), "1.5 KiB/s");
 }
 
+static void one_is_not_many(void **state)
+{
+	char buf[RENDER_MAX];
+
+	(void)state;
+	assert_string_equal(render_count(0, "entry", "entries", buf), "0 entries");
+	assert_string_equal(render_count(1, "entry", "entries", buf), "1 entry");
+	assert_string_equal(render_count(UINT64_MAX, "entry", "entries", buf),
+			    "18446744073709551615 entries");
+}
+
 static void times_are_short(void **state)
 {
 	char buf[RENDER_MAX];
@@ -97,6 +108,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sizes_have_one_decimal_and_never_1024_0),
+		cmocka_unit_test(one_is_not_many),
 		cmocka_unit_test(times_are_short),
 		cmocka_unit_test(a_table_aligns_and_leaves_out_what_is_empty),
 		cmocka_unit_test(a_cell_cannot_steer_the_terminal),

@@ -187,6 +187,34 @@ static void test_hurt(void **state)
 	}
 }
 
+static void on_damage_cancel(void *ctx, const struct repo_damage *d)
+{
+	if (d->image)
+		cancel_raise(ctx);
+}
+
+/* In the walk over all images, when the first of them was told. */
+static void test_interrupted(void **state)
+{
+	_cleanup_scene_ struct scene s = scene_small(false);
+	_cleanup_(repo_freep) struct repo *r = scene_open(&s);
+	_cleanup_(cancel_done) struct cancel cancel;
+	const struct repo_check_settings settings = {
+		.threads = 1, .cancel = &cancel, .report = on_damage_cancel, .ctx = &cancel
+	};
+	struct repo_check_result res;
+	char name[PACK_NAME_SIZE];
+	struct repo_place p;
+	struct err e = { 0 };
+
+	assert_int_equal(cancel_init(&cancel), 0);
+	find_chunk(r, 1, &p, name);
+	assert_int_equal(store_del(s.memory, name, &e), 0);
+	assert_int_equal(repo_check(r, &settings, &res, &e), -ECANCELED);
+	assert_int_equal(e.code, -ECANCELED);
+	assert_string_equal(e.text, "interrupted");
+}
+
 static void test_structure(void **state)
 {
 	_cleanup_scene_ struct scene s = scene_small(false);
@@ -397,6 +425,7 @@ int main(void)
 		cmocka_unit_test(test_flips),
 		cmocka_unit_test(test_no_key),
 		cmocka_unit_test(test_hurt),
+		cmocka_unit_test(test_interrupted),
 		cmocka_unit_test(test_structure),
 		cmocka_unit_test(test_parts),
 		cmocka_unit_test(test_images_named_once),
