@@ -86,7 +86,7 @@ _ambroctl() {
 		fi
 		;;
 	key) _ambroctl_words "list add change remove generate" "$current" ;;
-	repo) _ambroctl_words "init info check repair gc" "$current" ;;
+	repo) _ambroctl_words "init info check repair rebuild-format gc" "$current" ;;
 	run) _ambroctl_words "$(ambroctl run --list 2>/dev/null)" "$current" ;;
 	import) _ambroctl_files "$current" ;;
 	export) ((COMP_CWORD == verb_at + 1)) || _ambroctl_files "$current" ;;

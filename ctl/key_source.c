@@ -152,24 +152,16 @@ int key_source_read_key(const char *path, struct key_pair **ret, struct err *e)
 	return source_key_file(path, false, ret, e);
 }
 
-int key_source_read_recipient(const char *text, uint8_t ret[KEY_SIZE], struct err *e)
+int key_source_read_recipient(const char *text, struct key_pair **ret, struct err *e)
 {
-	_cleanup_(key_pair_freep) struct key_pair *k = NULL;
-	int r;
-
 	if (!strncasecmp(text, "AMBRO-SECRET-", 13)) {
 		return err_set(e, -EINVAL,
 			       "--recipient is for public keys; this secret one was shown to "
 			       "everybody who can list processes: make another");
 	}
-	if (!strncmp(text, "AMBRO-PUBLIC-", 13)) {
-		r = key_text_parse("--recipient", (const uint8_t *)text, strlen(text), &k, e);
-	} else {
-		r = key_source_read_key(text, &k, e);
-	}
-	if (k)
-		memcpy(ret, k->public, KEY_SIZE);
-	return r;
+	if (!strncmp(text, "AMBRO-PUBLIC-", 13))
+		return key_text_parse("--recipient", (const uint8_t *)text, strlen(text), ret, e);
+	return key_source_read_key(text, ret, e);
 }
 
 /* ---- choosing ----------------------------------------------------------------------------------- */
@@ -280,7 +272,7 @@ static int source_prompt(const char *question, struct secret **ret, struct err *
 	return r;
 }
 
-static int source_ask_and_unlock(struct repo *r, struct crypt **ret, char ret_id[KEY_SLOT_ID_MAX],
+static int source_ask_and_unlock(struct repo *r, struct crypt **ret, struct key_slot *ret_slot,
 				 struct err *e)
 {
 	int n = -ENOKEY;
@@ -298,12 +290,12 @@ static int source_ask_and_unlock(struct repo *r, struct crypt **ret, char ret_id
 				       "--passphrase-file");
 		}
 		if (n == 0)
-			n = keys_unlock_passphrase(r->store, &r->format, s, ret, ret_id, e);
+			n = keys_unlock_passphrase(r->store, &r->format, s, ret, ret_slot, e);
 	}
 	return n;
 }
 
-int key_source_unlock_slot(const struct key_source *k, struct repo *r, char ret_id[KEY_SLOT_ID_MAX],
+int key_source_unlock_slot(const struct key_source *k, struct repo *r, struct key_slot *ret_slot,
 			   struct err *e)
 {
 	_cleanup_(secret_freep) struct secret *passphrase = NULL;
@@ -315,11 +307,11 @@ int key_source_unlock_slot(const struct key_source *k, struct repo *r, char ret_
 	if (n < 0)
 		return n;
 	if (key) {
-		n = keys_unlock_key(r->store, &r->format, key, &c, ret_id, e);
+		n = keys_unlock_key(r->store, &r->format, key, &c, ret_slot, e);
 	} else if (passphrase) {
-		n = keys_unlock_passphrase(r->store, &r->format, passphrase, &c, ret_id, e);
+		n = keys_unlock_passphrase(r->store, &r->format, passphrase, &c, ret_slot, e);
 	} else {
-		n = source_ask_and_unlock(r, &c, ret_id, e);
+		n = source_ask_and_unlock(r, &c, ret_slot, e);
 	}
 	return n < 0 ? n : repo_unlock(r, c, e);
 }
@@ -400,8 +392,13 @@ int key_source_readers(const struct key_source *k, const char *const *recipients
 		return err_set(e, -EINVAL, "an encrypted file has at most %d recipients",
 			       SEALED_SLOTS_MAX - 1);
 	}
-	for (; ret->n < n && r == 0; ret->n++)
-		r = key_source_read_recipient(recipients[ret->n], ret->keys[ret->n].public, e);
+	for (; ret->n < n && r == 0; ret->n++) {
+		_cleanup_(key_pair_freep) struct key_pair *key = NULL;
+
+		r = key_source_read_recipient(recipients[ret->n], &key, e);
+		if (key)
+			memcpy(ret->keys[ret->n].public, key->public, KEY_SIZE);
+	}
 	if (r < 0)
 		return r;
 	return n && !source_given(&only) ? 0 : source_default_reader(&only, ret, e);

@@ -40,7 +40,7 @@ bool key_source_given(const struct key_source *k);
  */
 int key_source_unlock(const struct key_source *k, struct repo *r, struct err *e);
 /* The same, and which slot it was. */
-int key_source_unlock_slot(const struct key_source *k, struct repo *r, char ret_id[KEY_SLOT_ID_MAX],
+int key_source_unlock_slot(const struct key_source *k, struct repo *r, struct key_slot *ret_slot,
 			   struct err *e);
 /*
  * The first key slot of a repository that is being made, by what was given (a key file may be a public key), a credential, or a
@@ -55,8 +55,11 @@ int key_source_init(const struct key_source *k, struct store *s, struct repo_for
 int key_source_new_passphrase(const struct key_source *k, struct secret **ret, struct err *e);
 /* A file with a public or a secret key (key_text.h); only the latter must be nobody else's to read. */
 int key_source_read_key(const char *path, struct key_pair **ret, struct err *e);
-/* The public half of @text, which is a public key or names a file with one; a secret key is -EINVAL with words. */
-int key_source_read_recipient(const char *text, uint8_t ret[KEY_SIZE], struct err *e);
+/*
+ * What @text is, a public key, or names, a file with one (or with a secret one, which will do, too); a secret key itself is
+ * -EINVAL with words.
+ */
+int key_source_read_recipient(const char *text, struct key_pair **ret, struct err *e);
 
 /* Who shall read a new encrypted file. */
 struct key_source_readers {

@@ -144,17 +144,16 @@ static int export_print(const struct export_args *a, const struct image_file *f,
 	char name[REPO_IMAGE_NAME_MAX], path[1024], size[RENDER_MAX];
 	json_t *o;
 
-	repo_image_name(f->image, name);
 	if (!arg_json) {
 		if (!a->quiet) {
-			fprintf(out, "exported %s: %s written to %s\n", name,
-				render_size(written, size),
+			fprintf(out, "exported %s: %s written to %s\n",
+				repo_image_name(f->image, name), render_size(written, size),
 				render_safe(a->path, path, sizeof(path)));
 		}
 		return 0;
 	}
-	o = json_pack("{s:s, s:o, s:I}", "name", name, "output", render_json_string(a->path),
-		      "written", (json_int_t)written);
+	o = json_pack("{s:o, s:I}", "output", render_json_string(a->path), "written",
+		      (json_int_t)written);
 	if (image_file_to_json(f, o) < 0) {
 		json_decref(o);
 		return err_oom(e);

@@ -70,7 +70,7 @@ static int key_open(struct repo **ret, struct err *e)
 	return 0;
 }
 
-static int key_unlock(struct repo **ret, char ret_id[KEY_SLOT_ID_MAX], struct err *e)
+static int key_unlock(struct repo **ret, struct key_slot *ret_slot, struct err *e)
 {
 	_cleanup_(repo_freep) struct repo *repo = NULL;
 	int r;
@@ -78,7 +78,7 @@ static int key_unlock(struct repo **ret, char ret_id[KEY_SLOT_ID_MAX], struct er
 	r = key_open(&repo, e);
 	if (!repo)
 		return r;
-	r = key_source_unlock_slot(&arg_repo.keys, repo, ret_id, e);
+	r = key_source_unlock_slot(&arg_repo.keys, repo, ret_slot, e);
 	if (r < 0) {
 		err_prefix(e, "%s", arg_repo.path);
 		return r;
@@ -196,9 +196,24 @@ static int key_added(const struct repo *repo, const struct key_slot_new *new, co
 	return 0;
 }
 
+/* It would be refused where it opens this repository (keys_unlock_key()). */
+static int key_check_recipient(const struct key_args *a, const struct key_pair *k,
+			       const struct repo *repo, struct err *e)
+{
+	if (!k->has_repository || !memcmp(k->repository, repo->format.id, REPO_ID_SIZE))
+		return 0;
+	return err_set(
+		e, -EPERM,
+		"%s has a line AMBRO-REPOSITORY-1, which says that the key is for another "
+		"repository than %s: with that line it would not open this one; give the key "
+		"itself, or a file without the line",
+		a->recipient, arg_repo.path);
+}
+
 static int key_add(const struct key_args *a, struct err *e)
 {
 	_cleanup_(secret_freep) struct secret *passphrase = NULL;
+	_cleanup_(key_pair_freep) struct key_pair *recipient = NULL;
 	_cleanup_(repo_freep) struct repo *repo = NULL;
 	struct key_slot_new new = {
 		.rights = a->write_only ? CRYPT_RIGHTS_WRITE : CRYPT_RIGHTS_FULL,
@@ -209,16 +224,18 @@ static int key_add(const struct key_args *a, struct err *e)
 
 	/* what is wrong with it is told before a passphrase is asked for */
 	if (a->recipient)
-		r = key_source_read_recipient(a->recipient, new.public, e);
+		r = key_source_read_recipient(a->recipient, &recipient, e);
 	if (r < 0)
 		return r;
 	r = key_unlock(&repo, NULL, e);
 	if (!repo)
 		return r;
-	if (!a->recipient)
-		r = key_source_new_passphrase(&a->new, &passphrase, e);
+	r = recipient ? key_check_recipient(a, recipient, repo, e)
+		      : key_source_new_passphrase(&a->new, &passphrase, e);
 	if (r < 0)
 		return r;
+	if (recipient)
+		memcpy(new.public, recipient->public, KEY_SIZE);
 	new.secret = passphrase;
 	r = keys_add(repo->store, &repo->format, repo->crypt, &new, id, e);
 	return r < 0 ? r : key_added(repo, &new, id);
@@ -251,21 +268,11 @@ static int key_change_slot(const struct key_args *a, const struct repo *repo,
 static int key_change(const struct key_args *a, struct err *e)
 {
 	_cleanup_(repo_freep) struct repo *repo = NULL;
-	const struct key_slot *slot = NULL;
-	char id[KEY_SLOT_ID_MAX];
-	struct keys keys = { 0 };
+	struct key_slot slot;
 	int r;
 
-	r = key_unlock(&repo, id, e);
-	if (!repo)
-		return r;
-	r = keys_load(repo->store, &repo->format, &keys, e);
-	if (r == 0)
-		r = keys_find(&keys, id, &slot, e);
-	if (slot)
-		r = key_change_slot(a, repo, slot, e);
-	keys_done(&keys);
-	return r;
+	r = key_unlock(&repo, &slot, e);
+	return repo ? key_change_slot(a, repo, &slot, e) : r;
 }
 
 static int key_remove(const struct key_args *a, struct err *e)

@@ -109,21 +109,18 @@ static int prune_print_json(const struct gc_result *g, bool dry_run)
 	return render_json(o, stdout);
 }
 
-static const char *prune_s(uint64_t n)
-{
-	return n == 1 ? "" : "s";
-}
-
 static void prune_print(const struct gc_result *g, bool dry_run)
 {
-	char a[RENDER_MAX], b[RENDER_MAX];
+	char a[RENDER_MAX], b[RENDER_MAX], images[RENDER_MAX], packs[RENDER_MAX];
 
-	printf("%sdeleted %" PRIu64 " image%s and %" PRIu64 " pack%s (%s)\n",
-	       dry_run ? "would have " : "", g->images_deleted, prune_s(g->images_deleted),
-	       g->packs_deleted, prune_s(g->packs_deleted), render_size(g->bytes_deleted, a));
+	printf("%sdeleted %s and %s (%s)\n", dry_run ? "would have " : "",
+	       render_count(g->images_deleted, "image", "images", images),
+	       render_count(g->packs_deleted, "pack", "packs", packs),
+	       render_size(g->bytes_deleted, a));
 	if (g->packs_marked) {
-		printf("%smarked %" PRIu64 " pack%s (%s)", dry_run ? "would have " : "",
-		       g->packs_marked, prune_s(g->packs_marked), render_size(g->bytes_marked, a));
+		printf("%smarked %s (%s)", dry_run ? "would have " : "",
+		       render_count(g->packs_marked, "pack", "packs", packs),
+		       render_size(g->bytes_marked, a));
 		if (g->packs_repacked) {
 			printf(", of them %" PRIu64 " because what is needed was copied (%s)",
 			       g->packs_repacked, render_size(g->bytes_copied, b));
@@ -137,11 +134,12 @@ static void prune_print(const struct gc_result *g, bool dry_run)
 		putchar('\n');
 	}
 	if (g->next_ns) {
-		printf("%" PRIu64 " pack%s (%s) and %" PRIu64
-		       " forgotten image%s wait for their grace period; the first until %s\n",
-		       g->packs_waiting, prune_s(g->packs_waiting),
-		       render_size(g->bytes_waiting, a), g->images_waiting,
-		       prune_s(g->images_waiting), render_time(g->next_ns, b));
+		printf("%s (%s) and %s wait for their grace period; the first until %s\n",
+		       render_count(g->packs_waiting, "pack", "packs", packs),
+		       render_size(g->bytes_waiting, a),
+		       render_count(g->images_waiting, "forgotten image", "forgotten images",
+				    images),
+		       render_time(g->next_ns, b));
 	}
 }
 

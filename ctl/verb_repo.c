@@ -9,6 +9,7 @@
 #include "ctl/render.h"
 #include "ctl/repo_arg.h"
 #include "ctl/repo_check_cmd.h"
+#include "ctl/repo_rebuild_cmd.h"
 #include "ctl/repo_repair_cmd.h"
 #include "ctl/verb.h"
 #include "lib/base/hex.h"
@@ -316,6 +317,7 @@ int verb_repo(int argc, char **argv)
 		{ "info", info_main, NULL },
 		{ "check", repo_check_main, NULL },
 		{ "repair", repo_repair_main, NULL },
+		{ "rebuild-format", repo_rebuild_main, NULL },
 		{ "gc", verb_prune, NULL },
 	};
 	const char *word = argc > 1 ? argv[1] : "";

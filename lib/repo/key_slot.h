@@ -4,7 +4,8 @@
  *
  * A slot is the object "keys/<16 hexadecimal digits, random>", JSON:
  *
- *	{ "format": 1, "repository", "type": "passphrase", "rights": "full" | "write", "label", "created_ns",
+ *	{ "format": 1, "repository", "chunk_shift", "repository_created_ns", "type": "passphrase",
+ *	  "rights": "full" | "write", "label", "created_ns",
  *	  "kdf": { "algorithm": "argon2id13", "operations", "memory", "salt" }, "sealed",
  *	  "check" }
  *	{ …, "type": "recipient", …, "public": X25519, "sealed", "check" }
@@ -12,6 +13,9 @@
  * Bytes are hexadecimal. What is sealed, by key_wrap.h, are crypt_export()'s bytes; a slot with the rights "write" does not
  * hold the others. Bound to it is the BLAKE2b-256 over struct key_slot_bound: all else that the slot says, its name, and the
  * object "format". So a slot does not open when either was changed; "check" (checked_json.h) tells everybody when a slot rotted. And what opens must be the secrets that the repository's id follows from (crypt_repo_id()), or they are not taken.
+ *
+ * "repository", "chunk_shift" and "repository_created_ns" say what "format" says, so that it can be made again when it is lost
+ * (repo_rebuild.h). What a slot is bound to is taken from "format" all the same, where there is one.
  *
  * Thread-safe. Hostile slots are safe, and what they may cost is bounded.
  */
@@ -98,6 +102,13 @@ char *key_slot_to_json(const struct key_slot *s, const struct repo_format *f);
 /* -EBADMSG: it is no slot, damaged, or costs too much; -EXDEV: it is whole, but another repository's; -ENOTSUP. */
 int key_slot_from_json(const char *id, const char *text, size_t len, const struct repo_format *f,
 		       struct key_slot *ret, struct err *e);
+
+/*
+ * What it says of the object "format": id, chunk_shift, created_ns. Nobody but who can open it knows whether that is true.
+ * -ENODATA: the id only, which is filled (slots that were made before they said more); -EBADMSG, -ENOTSUP as above.
+ */
+int key_slot_says_format(const char *id, const char *text, size_t len, struct repo_format *ret,
+			 struct err *e);
 
 const char *key_slot_type_name(enum key_slot_type t);  /* "passphrase", "recipient" */
 const char *key_slot_rights_name(enum crypt_rights r); /* "full", "write" */

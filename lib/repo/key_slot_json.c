@@ -37,8 +37,10 @@ char *key_slot_to_json(const struct key_slot *s, const struct repo_format *f)
 	char name[SLOT_NAME_MAX];
 	int r;
 
-	o = json_pack("{s:i, s:o, s:s, s:s, s:s, s:I}", "format", SLOT_FORMAT, "repository",
-		      slot_hex(f->id, sizeof(f->id)), "type", key_slot_type_name(s->type), "rights",
+	o = json_pack("{s:i, s:o, s:i, s:I, s:s, s:s, s:s, s:I}", "format", SLOT_FORMAT,
+		      "repository", slot_hex(f->id, sizeof(f->id)), "chunk_shift",
+		      (int)f->chunk_shift, "repository_created_ns", (json_int_t)f->created_ns,
+		      "type", key_slot_type_name(s->type), "rights",
 		      key_slot_rights_name(s->rights), "label", s->label, "created_ns",
 		      (json_int_t)s->created_ns);
 	if (!o)
@@ -138,26 +140,65 @@ static int slot_parse(json_t *o, const struct repo_format *f, struct key_slot *s
 	return hex_decode(sealed, s->sealed, s->sealed_len) < 0 ? slot_damaged(s->id, e) : 0;
 }
 
-int key_slot_from_json(const char *id, const char *text, size_t len, const struct repo_format *f,
-		       struct key_slot *ret, struct err *e)
+/* The object as JSON, whose format is known. */
+static int slot_load(const char *id, const char *text, size_t len, json_t **ret, struct err *e)
 {
 	_cleanup_(json_decrefp) json_t *o = NULL;
 	uint8_t bytes[(KEY_SLOT_ID_MAX - 1) / 2];
 	char name[SLOT_NAME_MAX];
-	struct key_slot s = { 0 };
-	int format, r;
+	int format;
 
 	if (strlen(id) != KEY_SLOT_ID_MAX - 1 || hex_decode(id, bytes, sizeof(bytes)) < 0)
 		return err_set(e, -EBADMSG, "keys/%s is not a key slot's name", id);
-	/* as it is written: what is bound to it is the name */
-	memcpy(s.id, id, sizeof(s.id));
 	o = checked_json_load(slot_name(id, name), text, len);
 	if (!o || json_unpack(o, "{s:i}", "format", &format) < 0 || format < 1)
 		return slot_damaged(id, e);
 	if (format > SLOT_FORMAT)
 		return err_set(e, -ENOTSUP, "key slot %s needs a newer tool", id);
+	*ret = TAKE_PTR(o);
+	return 0;
+}
+
+int key_slot_from_json(const char *id, const char *text, size_t len, const struct repo_format *f,
+		       struct key_slot *ret, struct err *e)
+{
+	_cleanup_(json_decrefp) json_t *o = NULL;
+	struct key_slot s = { 0 };
+	int r;
+
+	r = slot_load(id, text, len, &o, e);
+	if (r < 0)
+		return r;
+	/* as it is written: what is bound to it is the name */
+	memcpy(s.id, id, sizeof(s.id));
 	r = slot_parse(o, f, &s, e);
 	if (r == 0)
 		*ret = s;
 	return r;
+}
+
+int key_slot_says_format(const char *id, const char *text, size_t len, struct repo_format *ret,
+			 struct err *e)
+{
+	_cleanup_(json_decrefp) json_t *o = NULL;
+	struct repo_format f = { .encrypted = true };
+	json_int_t created = -1;
+	const char *repository;
+	int shift = 0, r;
+
+	r = slot_load(id, text, len, &o, e);
+	if (r < 0)
+		return r;
+	if (json_unpack(o, "{s:s, s?i, s?I}", "repository", &repository, "chunk_shift", &shift,
+			"repository_created_ns", &created) < 0 ||
+	    hex_decode(repository, f.id, sizeof(f.id)) < 0)
+		return slot_damaged(id, e);
+	*ret = f;
+	if (shift < AMBRO_CHUNK_SHIFT_MIN || shift > AMBRO_CHUNK_SHIFT_MAX || created < 0) {
+		return err_set(e, -ENODATA, "key slot %s does not say what stood in \"format\"",
+			       id);
+	}
+	ret->chunk_shift = (unsigned int)shift;
+	ret->created_ns = (uint64_t)created;
+	return 0;
 }

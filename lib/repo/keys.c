@@ -64,6 +64,16 @@ static int keys_compare_bad(const void *a, const void *b)
 	return strcmp(((const struct key_bad *)a)->id, ((const struct key_bad *)b)->id);
 }
 
+/*
+ * Is it only this object that @r speaks of? A sector that cannot be read, or a file that is somebody else's, must lock nobody
+ * out whose own slot is whole. When the store itself is gone, it cannot be listed either.
+ */
+static bool keys_is_bad(int r)
+{
+	return r == -EBADMSG || r == -EXDEV || r == -ENOTSUP || r == -EIO || r == -EUCLEAN ||
+	       r == -ENODATA || r == -EACCES || r == -EPERM;
+}
+
 static int keys_load_named(struct store *s, const struct repo_format *f,
 			   const struct keys_names *names, struct keys *ret, struct err *e)
 {
@@ -74,7 +84,7 @@ static int keys_load_named(struct store *s, const struct repo_format *f,
 
 		if (r == 0) {
 			ret->count++;
-		} else if (r == -EBADMSG || r == -EXDEV || r == -ENOTSUP) {
+		} else if (keys_is_bad(r)) {
 			*bad = (struct key_bad){ .foreign = r == -EXDEV, .why = what };
 			memcpy(bad->id, names->ids[i], sizeof(bad->id));
 			ret->damaged++;
@@ -184,53 +194,60 @@ static int keys_put(struct store *s, const struct repo_format *f, const struct k
 }
 
 /* Who is about to trust a slot with the repository wants to have seen it there. */
-static int keys_check(struct store *s, const struct repo_format *f, const struct key_slot *slot,
-		      struct err *e)
+static int keys_check(struct store *s, const char *name, const char *text, struct err *e)
 {
-	_cleanup_free_ char *text = key_slot_to_json(slot, f), *again = NULL;
-	struct key_slot back;
+	_cleanup_free_ void *back = NULL;
+	size_t len;
 	int r;
 
-	r = keys_get(s, f, slot->id, &back, e);
-	if (r < 0)
+	r = store_get_all(s, name, KEY_SLOT_JSON_MAX, &back, &len, e);
+	if (r < 0 && r != -EFBIG)
 		return r;
-	again = key_slot_to_json(&back, f);
-	if (!text || !again)
-		return err_oom(e);
-	if (strcmp(text, again) != 0) {
-		return err_set(e, -EBADMSG,
-			       "the store gives key slot %s back other than it was put", slot->id);
-	}
+	if (r < 0 || len != strlen(text) || memcmp(back, text, len) != 0)
+		return err_set(e, -EBADMSG, "the store gives %s back other than it was put", name);
 	return 0;
 }
 
-/* One more than KEYS_SLOTS_MAX, and nobody could load any. */
-static int keys_have_room(struct store *s, const struct repo_format *f, struct err *e)
+/* Steps 1 and 2 of keys_add(). */
+static int keys_make(struct store *s, const struct repo_format *f, const struct crypt *c,
+		     const struct key_slot_new *new, struct key_slot *ret, struct err *e)
 {
-	struct keys keys;
-	int r = keys_load(s, f, &keys, e);
+	_cleanup_free_ char *text = NULL;
+	char name[KEYS_NAME_MAX];
+	int r;
 
-	if (r == 0 && keys.count + keys.damaged >= KEYS_SLOTS_MAX) {
-		r = err_set(e, -ENOSPC, "there are %d already, as many as may be: remove one first",
-			    KEYS_SLOTS_MAX);
-	}
-	keys_done(&keys);
-	return r;
+	r = key_slot_make(f, c, new, ret, e);
+	if (r < 0)
+		return r;
+	text = key_slot_to_json(ret, f);
+	if (!text)
+		return err_oom(e);
+	r = store_put(s, keys_name(ret->id, name), text, strlen(text), e);
+	return r < 0 ? r : keys_check(s, name, text, e);
+}
+
+/* One more than KEYS_SLOTS_MAX, and nobody could load any. */
+static int keys_have_room(const struct keys *keys, struct err *e)
+{
+	if (keys->count + keys->damaged < KEYS_SLOTS_MAX)
+		return 0;
+	return err_set(e, -ENOSPC, "there are %d already, as many as may be: remove one first",
+		       KEYS_SLOTS_MAX);
 }
 
 int keys_add(struct store *s, const struct repo_format *f, const struct crypt *c,
 	     const struct key_slot_new *new, char ret_id[KEY_SLOT_ID_MAX], struct err *e)
 {
 	struct key_slot slot;
+	struct keys keys;
 	int r;
 
-	r = keys_have_room(s, f, e);
+	r = keys_load(s, f, &keys, e);
 	if (r == 0)
-		r = key_slot_make(f, c, new, &slot, e);
+		r = keys_have_room(&keys, e);
+	keys_done(&keys);
 	if (r == 0)
-		r = keys_put(s, f, &slot, e);
-	if (r == 0)
-		r = keys_check(s, f, &slot, e);
+		r = keys_make(s, f, c, new, &slot, e);
 	if (r == 0 && ret_id)
 		memcpy(ret_id, slot.id, KEY_SLOT_ID_MAX);
 	if (r < 0)
@@ -271,7 +288,23 @@ static int keys_remove_checked(struct store *s, const struct repo_format *f,
 	}
 	return err_set(e, -EBUSY,
 		       "key slot %s is the last one with full rights: the other was "
-		       "removed meanwhile",
+		       "removed meanwhile, or cannot be read any more",
+		       slot->id);
+}
+
+/* @other: there is another one with full rights. */
+static int keys_remove_slot(struct store *s, const struct repo_format *f,
+			    const struct key_slot *slot, bool other, struct err *e)
+{
+	char name[KEYS_NAME_MAX];
+
+	if (slot->rights != CRYPT_RIGHTS_FULL)
+		return store_del(s, keys_name(slot->id, name), e);
+	if (other)
+		return keys_remove_checked(s, f, slot, e);
+	return err_set(e, -EBUSY,
+		       "key slot %s is the last one with full rights: without it nobody can "
+		       "read the repository ever again",
 		       slot->id);
 }
 
@@ -311,64 +344,83 @@ int keys_remove(struct store *s, const struct repo_format *f, const char *id, bo
 		r = keys_find_any(&keys, id, &slot, &bad, e);
 	if (bad)
 		r = keys_remove_bad(s, &keys, bad, force, e);
-	if (!slot)
-		goto out;
-	if (force || slot->rights != CRYPT_RIGHTS_FULL) {
+	if (slot && force) {
 		r = store_del(s, keys_name(slot->id, name), e);
-	} else if (keys_has_full(&keys, slot->id)) {
-		r = keys_remove_checked(s, f, slot, e);
-	} else {
-		r = err_set(e, -EBUSY,
-			    "key slot %s is the last one with full rights: without it nobody can "
-			    "read the repository ever again",
-			    slot->id);
+	} else if (slot) {
+		r = keys_remove_slot(s, f, slot, keys_has_full(&keys, slot->id), e);
 	}
-out:
 	keys_done(&keys);
 	return r;
 }
 
-/* What a change that was interrupted may have left: a slot as @new, but @old. 1: @ret is it; 0: there is none. */
-static int keys_find_changed(struct store *s, const struct repo_format *f,
-			     const struct key_slot_new *new, const char *old,
-			     char ret[KEY_SLOT_ID_MAX], struct err *e)
+/* What a change that was interrupted may have left: a slot as @new, but @old. NULL: there is none. */
+static const struct key_slot *keys_find_changed(const struct keys *keys,
+						const struct repo_format *f,
+						const struct key_slot_new *new,
+						const struct key_slot *old)
 {
-	struct keys keys;
-	int r = keys_load(s, f, &keys, e);
-
-	for (size_t i = 0; r == 0 && new->secret &&i < keys.count; i++) {
+	for (size_t i = 0; new->secret &&i < keys->count; i++) {
 		_cleanup_(crypt_freep) struct crypt *c = NULL;
-		const struct key_slot *slot = &keys.slots[i];
+		const struct key_slot *slot = &keys->slots[i];
 
-		if (slot->type != KEY_SLOT_PASSPHRASE || slot->rights != new->rights ||
-		    !strcmp(slot->id, old) ||
-		    key_slot_open_passphrase(slot, f, new->secret, &c, NULL) < 0)
-			continue;
-		memcpy(ret, slot->id, KEY_SLOT_ID_MAX);
-		r = 1;
+		if (slot->type == KEY_SLOT_PASSPHRASE &&
+		    slot->rights == new->rights &&slot !=
+			    old &&key_slot_open_passphrase(slot, f, new->secret, &c, NULL) == 0)
+			return slot;
 	}
-	keys_done(&keys);
+	return NULL;
+}
+
+/* A change while it goes on. */
+struct keys_changing {
+	struct store *store;
+	const struct repo_format *format;
+	const struct crypt *crypt;
+	const struct key_slot_new *new;
+	struct keys keys; /* before it */
+};
+
+/* Steps 1 and 2, where they are not done yet; then @ret_id takes the place of @old. */
+static int keys_change_slot(const struct keys_changing *k, const struct key_slot *old,
+			    char ret_id[KEY_SLOT_ID_MAX], struct err *e)
+{
+	const struct key_slot *there = keys_find_changed(&k->keys, k->format, k->new, old);
+	struct key_slot made = { 0 };
+	bool other;
+	int r = 0;
+
+	if (!there) {
+		r = keys_have_room(&k->keys, e);
+		if (r == 0)
+			r = keys_make(k->store, k->format, k->crypt, k->new, &made, e);
+		if (r < 0) {
+			err_prefix(e, "cannot add a key slot");
+			return r;
+		}
+		there = &made;
+	}
+	memcpy(ret_id, there->id, KEY_SLOT_ID_MAX);
+	other = there->rights == CRYPT_RIGHTS_FULL || keys_has_full(&k->keys, old->id);
+	r = keys_remove_slot(k->store, k->format, old, other, e);
+	if (r < 0)
+		err_prefix(e, "key slot %s was added, but the old one cannot be removed", ret_id);
 	return r;
 }
 
 int keys_change(struct store *s, const struct repo_format *f, const struct crypt *c,
 		char id[KEY_SLOT_ID_MAX], const struct key_slot_new *new, struct err *e)
 {
-	char old[KEY_SLOT_ID_MAX];
+	struct keys_changing k = { .store = s, .format = f, .crypt = c, .new = new };
+	const struct key_slot *old = NULL;
 	int r;
 
-	memcpy(old, id, sizeof(old));
-	r = keys_find_changed(s, f, new, old, id, e);
+	r = keys_load(s, f, &k.keys, e);
 	if (r == 0)
-		r = keys_add(s, f, c, new, id, e);
-	if (r < 0)
-		return r;
-	r = keys_remove(s, f, old, false, e);
-	if (r < 0) {
-		err_prefix(e, "key slot %s was added, but the old one cannot be removed", id);
-		return r;
-	}
-	return 0;
+		r = keys_find(&k.keys, id, &old, e);
+	if (old)
+		r = keys_change_slot(&k, old, id, e);
+	keys_done(&k.keys);
+	return r;
 }
 
 int keys_sweep(struct store *s, struct err *e)
@@ -418,130 +470,4 @@ int keys_init(struct store *s, struct repo_format *f, const struct key_slot_new 
 	}
 	*ret = TAKE_PTR(c);
 	return 0;
-}
-
-/* ---- unlocking ---------------------------------------------------------------------------------- */
-
-/* What is tried, and how it went. */
-struct keys_try {
-	const struct repo_format *format;
-	enum key_slot_type type;
-	const struct secret *passphrase;
-	const struct key_pair *key;
-	size_t tried;
-	uint64_t work; /* passes times bytes */
-	struct err bad;
-};
-
-/* -ENOKEY: not with this slot. */
-static int keys_try_slot(struct keys_try *t, const struct key_slot *slot, struct crypt **ret,
-			 struct err *e)
-{
-	if (t->type == KEY_SLOT_RECIPIENT) {
-		if (memcmp(slot->public, t->key->public, KEY_SIZE) != 0)
-			return -ENOKEY;
-		t->tried++;
-		return key_slot_open_key(slot, t->format, t->key, ret, e);
-	}
-	t->work += slot->cost.operations * slot->cost.memory;
-	if (t->work > KEY_WRAP_ALL_WORK_MAX) {
-		return err_set(e, -EBADMSG,
-			       "the key slots together ask for more work than sound ones do");
-	}
-	t->tried++;
-	return key_slot_open_passphrase(slot, t->format, t->passphrase, ret, e);
-}
-
-/* Those with @rights. -ENOKEY: with none of them; what opened and was wrong is noted in @t. */
-static int keys_try_rights(struct keys_try *t, const struct keys *keys, enum crypt_rights rights,
-			   struct crypt **ret, const struct key_slot **ret_slot, struct err *e)
-{
-	for (size_t i = 0; i < keys->count; i++) {
-		const struct key_slot *slot = &keys->slots[i];
-		struct err what = { 0 };
-		int r;
-
-		if (slot->type != t->type || slot->rights != rights)
-			continue;
-		r = keys_try_slot(t, slot, ret, &what);
-		if (r == 0) {
-			*ret_slot = slot;
-			return 0;
-		}
-		if (r == -EBADMSG && !t->bad.code) {
-			t->bad = what;
-		} else if (r != -ENOKEY && r != -EBADMSG) {
-			return err_set(e, r, "%s", what.text);
-		}
-	}
-	return -ENOKEY;
-}
-
-static int keys_nothing_opened(const struct keys_try *t, const struct keys *keys, struct err *e)
-{
-	if (t->bad.code)
-		return err_set(e, t->bad.code, "%s", t->bad.text);
-	if (keys->damaged) {
-		return err_set(e, -ENOKEY,
-			       "no key slot opens, and %zu could not be read (the first: %.200s)",
-			       keys->damaged, keys->bad[0].why.text);
-	}
-	if (!keys->count)
-		return err_set(e, -ENOKEY, "the repository has no key slots any more");
-	if (t->type == KEY_SLOT_RECIPIENT) {
-		return err_set(e, -ENOKEY,
-			       "the repository has no slot for this key: it is another one's, or "
-			       "the slot was removed");
-	}
-	return err_set(e, -ENOKEY,
-		       "the passphrase opens none of the repository's %zu passphrase slots: it is "
-		       "wrong, its slot was removed, or the object \"format\" was changed",
-		       t->tried);
-}
-
-static int keys_unlock(struct store *s, struct keys_try *t, struct crypt **ret,
-		       char ret_id[KEY_SLOT_ID_MAX], struct err *e)
-{
-	const struct key_slot *slot = NULL;
-	struct keys keys;
-	int r;
-
-	if (!t->format->encrypted)
-		return err_set(e, -EINVAL, "the repository is not encrypted");
-	r = keys_load(s, t->format, &keys, e);
-	if (r == 0) {
-		r = keys_try_rights(t, &keys, CRYPT_RIGHTS_FULL, ret, &slot, e);
-		if (r == -ENOKEY)
-			r = keys_try_rights(t, &keys, CRYPT_RIGHTS_WRITE, ret, &slot, e);
-		if (r == -ENOKEY)
-			r = keys_nothing_opened(t, &keys, e);
-	}
-	if (slot && ret_id)
-		memcpy(ret_id, slot->id, KEY_SLOT_ID_MAX);
-	keys_done(&keys);
-	return r;
-}
-
-int keys_unlock_passphrase(struct store *s, const struct repo_format *f,
-			   const struct secret *passphrase, struct crypt **ret,
-			   char ret_id[KEY_SLOT_ID_MAX], struct err *e)
-{
-	struct keys_try t = { .format = f, .type = KEY_SLOT_PASSPHRASE, .passphrase = passphrase };
-
-	return keys_unlock(s, &t, ret, ret_id, e);
-}
-
-int keys_unlock_key(struct store *s, const struct repo_format *f, const struct key_pair *key,
-		    struct crypt **ret, char ret_id[KEY_SLOT_ID_MAX], struct err *e)
-{
-	struct keys_try t = { .format = f, .type = KEY_SLOT_RECIPIENT, .key = key };
-
-	if (!key->has_secret)
-		return err_set(e, -EINVAL, "this is a public key: only its secret half unlocks");
-	if (key->has_repository && memcmp(key->repository, f->id, REPO_ID_SIZE) != 0) {
-		return err_set(e, -EPERM,
-			       "the key's file says that it is for another repository than this "
-			       "one: was it replaced?");
-	}
-	return keys_unlock(s, &t, ret, ret_id, e);
 }

@@ -44,7 +44,7 @@ struct key_bad {
 struct keys {
 	struct key_slot *slots;
 	size_t count;
-	/* that are damaged, could not be understood, or are another repository's; left out above; by name */
+	/* that are damaged, could not be read or understood, or are another repository's; left out above; by name */
 	struct key_bad *bad;
 	size_t damaged;
 };
@@ -87,17 +87,21 @@ int keys_remove(struct store *s, const struct repo_format *f, const char *id, bo
  * Whatever fails, the old or the new one opens the repository. One that was interrupted may have done 1 and 2: when there is a
  * slot of these rights that the new passphrase opens already, it takes the place. Otherwise each try would leave one more, and
  * who changes that passphrase later would change one of them only.
+ *
+ * The slots are loaded once before 1, and when the old one had full rights once more after 3: what K2 asks for at 3 is the new
+ * one, which was just read; when somebody removed that since, it is seen after 3, and the old one is put back.
  */
 int keys_change(struct store *s, const struct repo_format *f, const struct crypt *c,
 		char id[KEY_SLOT_ID_MAX], const struct key_slot_new *new, struct err *e);
 
 /*
  * All slots of the type are tried, those with full rights first. -ENOKEY: none opens (wrong, or removed: nobody can tell
- * which); -EBADMSG: one opens, but it or the object "format" was changed. @ret_id (may be NULL): the slot that opened.
+ * which); -EBADMSG: one opens, but it or the object "format" was changed. @ret_slot (may be NULL): the one that
+ * opened. Slots that cannot be read are passed over, and spoken of when no other one opens. keys_unlock.c.
  */
 int keys_unlock_passphrase(struct store *s, const struct repo_format *f,
 			   const struct secret *passphrase, struct crypt **ret,
-			   char ret_id[KEY_SLOT_ID_MAX], struct err *e);
+			   struct key_slot *ret_slot, struct err *e);
 /* -EPERM when the key's file names another repository. */
 int keys_unlock_key(struct store *s, const struct repo_format *f, const struct key_pair *key,
-		    struct crypt **ret, char ret_id[KEY_SLOT_ID_MAX], struct err *e);
+		    struct crypt **ret, struct key_slot *ret_slot, struct err *e);

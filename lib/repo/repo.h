@@ -46,6 +46,10 @@ int repo_init_check(struct store *s, struct err *e);
  * (keys_init()). Errors as repo_init_check()'s, too.
  */
 int repo_init(struct store *s, const struct repo_format *f, struct err *e);
+/*
+ * The object alone, whatever else is there: for who makes it anew (repo_rebuild.h). -EEXIST: there is one; -EINVAL: chunk_shift.
+ */
+int repo_format_put(struct store *s, const struct repo_format *f, struct err *e);
 /* Read it. As repo_open(). */
 int repo_format_get(struct store *s, struct repo_format *ret, struct err *e);
 /* @s is taken over, also on failure. -ENOENT: there is no repository; -EBADMSG: "format" is damaged, or gone; -ENOTSUP: it needs a newer tool. */

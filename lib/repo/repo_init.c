@@ -55,15 +55,17 @@ static int format_missing(struct err *e)
 {
 	return err_set(e, -EBADMSG,
 		       "the object \"format\" is missing, but other objects of a repository are "
-		       "here: put \"format\" back from a copy, and make no repository in their "
-		       "place (docs/REPOSITORY.md, \"When format is lost\")");
+		       "here: put \"format\" back from a copy, or make it anew by 'ambroctl repo "
+		       "rebuild-format', and make no repository in their place "
+		       "(docs/REPOSITORY.md, \"When format is lost\")");
 }
 
 static int format_damaged(struct err *e)
 {
-	return err_set(e, -EBADMSG,
-		       "the object \"format\" is damaged: put it back from a copy "
-		       "(docs/REPOSITORY.md, \"When format is lost\")");
+	return err_set(
+		e, -EBADMSG,
+		"the object \"format\" is damaged: put it back from a copy, or make it anew by "
+		"'ambroctl repo rebuild-format' (docs/REPOSITORY.md, \"When format is lost\")");
 }
 
 int repo_init_check(struct store *s, struct err *e)
@@ -81,7 +83,7 @@ int repo_init_check(struct store *s, struct err *e)
 
 /* ---- writing and reading it --------------------------------------------------------------------- */
 
-int repo_init(struct store *s, const struct repo_format *f, struct err *e)
+int repo_format_put(struct store *s, const struct repo_format *f, struct err *e)
 {
 	char id[2 * REPO_ID_SIZE + 1];
 	_cleanup_(json_decrefp) json_t *o = NULL;
@@ -92,9 +94,6 @@ int repo_init(struct store *s, const struct repo_format *f, struct err *e)
 		return err_set(e, -EINVAL, "chunks of 2^%u bytes are not within 2^%d … 2^%d",
 			       f->chunk_shift, AMBRO_CHUNK_SHIFT_MIN, AMBRO_CHUNK_SHIFT_MAX);
 	}
-	r = repo_init_check(s, e);
-	if (r < 0)
-		return r;
 	o = json_pack("{s:i, s:s, s:s, s:i, s:s, s:s, s:[], s:I}", "format", FORMAT_VERSION, "what",
 		      "a repository of ambrotype: see docs/REPOSITORY.md", "repository",
 		      hex_encode(f->id, sizeof(f->id), id), "chunk_shift", (int)f->chunk_shift,
@@ -106,6 +105,13 @@ int repo_init(struct store *s, const struct repo_format *f, struct err *e)
 		return err_oom(e);
 	r = store_put(s, FORMAT_NAME, text, strlen(text), e);
 	return r == -EEXIST ? err_set(e, r, "there is a repository already") : r;
+}
+
+int repo_init(struct store *s, const struct repo_format *f, struct err *e)
+{
+	int r = repo_init_check(s, e);
+
+	return r < 0 ? r : repo_format_put(s, f, e);
 }
 
 static int repo_format_parse(const char *text, size_t len, struct repo_format *ret, struct err *e)

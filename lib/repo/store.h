@@ -157,6 +157,8 @@ int store_fault_new(struct store *below, struct store **ret);
  * one before, and brings the dead back; STORE_FAULT_NONE: no fault any more.
  */
 void store_fault_at(struct store *s, uint64_t at, enum store_fault fault, int error);
+/* From now on every get of the object @name fails with @error (negative errno), as from a bad sector; NULL: none does. */
+void store_fault_get_of(struct store *s, const char *name, int error);
 struct store_counts store_fault_counts(struct store *s);
 /* Take @below back out, for what comes after the "crash"; @s is freed. */
 struct store *store_fault_release(struct store *s);

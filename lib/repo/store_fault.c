@@ -2,7 +2,9 @@
 /* A store that passes everything on to another, counts it, and fails where it was told to. */
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "lib/repo/store.h"
 
@@ -15,6 +17,8 @@ struct store_fault_store {
 	enum store_fault fault;
 	int error;
 	bool dead;
+	char unreadable[STORE_NAME_MAX + 1]; /* store_fault_get_of() */
+	int unreadable_error;
 };
 
 static struct store_fault_store *store_fault_of(struct store *s)
@@ -89,12 +93,24 @@ static int store_fault_put(struct store *s, const char *name, const struct iovec
 	return met == STORE_FAULT_NONE ? r : store_fault_error(f, name, e);
 }
 
+static int store_fault_unreadable(struct store_fault_store *f, const char *name, struct err *e)
+{
+	int r;
+
+	pthread_mutex_lock(&f->lock);
+	r = strcmp(f->unreadable, name) == 0 ? f->unreadable_error : 0;
+	pthread_mutex_unlock(&f->lock);
+	return r < 0 ? err_set(e, r, "%s: cannot be read, on purpose", name) : 0;
+}
+
 static int store_fault_get(struct store *s, const char *name, uint64_t offset, void *buf,
 			   size_t len, struct err *e)
 {
 	struct store_fault_store *f = store_fault_of(s);
 	int r = store_fault_reading(f, &f->counts.gets, name, e);
 
+	if (r == 0)
+		r = store_fault_unreadable(f, name, e);
 	if (r < 0)
 		return r;
 	r = store_get(f->below, name, offset, buf, len, e);
@@ -247,6 +263,16 @@ void store_fault_at(struct store *s, uint64_t at, enum store_fault fault, int er
 	f->fault = fault;
 	f->error = error < 0 ? error : -EIO;
 	f->dead = false;
+	pthread_mutex_unlock(&f->lock);
+}
+
+void store_fault_get_of(struct store *s, const char *name, int error)
+{
+	struct store_fault_store *f = store_fault_of(s);
+
+	pthread_mutex_lock(&f->lock);
+	snprintf(f->unreadable, sizeof(f->unreadable), "%s", name ? name : "");
+	f->unreadable_error = error;
 	pthread_mutex_unlock(&f->lock);
 }
 

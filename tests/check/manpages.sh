@@ -34,7 +34,7 @@ help_of() {
 	help=$("$O/$1" "${@:2}" --help)
 	echo "$help"
 	[[ ${2:-} ]] || return 0
-	sed -n 's/^  \([a-z][a-z]*\)  .*/\1/p' <<<"$help" | while read -r word; do
+	sed -n 's/^  \([a-z][a-z-]*\)  .*/\1/p' <<<"$help" | while read -r word; do
 		help=$("$O/$1" "${@:2}" "$word" --help)
 		# another name of a verb that has its page
 		[[ $help != "Usage: $1 $2 $word"* ]] || echo "$help"

@@ -18,6 +18,7 @@ static void look_at(const struct key_slot *slot, const struct repo_format *forma
 {
 	_cleanup_free_ char *json = NULL, *json_again = NULL;
 	struct key_slot again;
+	struct repo_format said;
 	struct err e = { 0 };
 
 	FUZZ_CHECK(slot->cost.memory <= KEY_WRAP_MEMORY_MAX);
@@ -30,6 +31,24 @@ static void look_at(const struct key_slot *slot, const struct repo_format *forma
 	FUZZ_CHECK(key_slot_from_json(SLOT_ID, json, strlen(json), format, &again, &e) == 0);
 	json_again = key_slot_to_json(&again, format);
 	FUZZ_CHECK(json_again && !strcmp(json, json_again));
+	FUZZ_CHECK(key_slot_says_format(SLOT_ID, json, strlen(json), &said, &e) == 0);
+	FUZZ_CHECK(said.chunk_shift == format->chunk_shift &&
+		   said.created_ns == format->created_ns &&
+		   !memcmp(said.id, format->id, sizeof(said.id)));
+}
+
+/* What it says of "format", whatever repository's it is. */
+static void listen_to(const char *text, size_t len)
+{
+	struct repo_format said;
+	struct err e = { 0 };
+
+	if (key_slot_says_format(SLOT_ID, text, len, &said, &e) < 0) {
+		FUZZ_CHECK(e.code < 0 && *e.text);
+	} else {
+		FUZZ_CHECK(said.chunk_shift >= AMBRO_CHUNK_SHIFT_MIN &&
+			   said.chunk_shift <= AMBRO_CHUNK_SHIFT_MAX && said.encrypted);
+	}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -45,6 +64,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (key_slot_from_json(SLOT_ID, text, size, &format, &slot, &e) < 0)
 		FUZZ_CHECK(e.code < 0 && *e.text);
 	checked_json_end("keys/" SLOT_ID, text, size, text + size);
+	listen_to(text, size + CHECKED_JSON_END);
 	if (key_slot_from_json(SLOT_ID, text, size + CHECKED_JSON_END, &format, &slot, &e) < 0) {
 		FUZZ_CHECK(e.code < 0 && *e.text);
 	} else {

@@ -76,6 +76,11 @@ key add --repo other --passphrase-file pw --recipient client.pub --write-only >/
 key add --repo other --key-file client --recipient client.pub --write-only >/dev/null
 chmod 600 client && cat line >>client
 refused 7 "another repository" key add --repo other --key-file client --recipient client.pub --write-only
+# nor is a key added that says so: it would not open this one
+cat client.pub line >bound.pub
+slots=$(find other/keys | wc -l)
+refused 7 "bound.pub has a line AMBRO-REPOSITORY-1" key add --repo other --passphrase-file pw --recipient bound.pub
+[[ $(find other/keys | wc -l) == "$slots" ]] || fail "it was added all the same"
 key add --key-file client --recipient client.pub --write-only --label third >/dev/null
 
 # changed

@@ -88,6 +88,8 @@ same raw back
 jq -e --arg n "$twin" --arg h "$second" '.image == $n and .hash == $h' restored.json >/dev/null || fail "$(<restored.json)"
 ambroctl export latest out.ambro 2>/dev/null | finds "^exported $twin: .* written to out.ambro$" || fail "export"
 [[ ! $(ambroctl export -q --force latest out.ambro) ]] || fail "export -q"
+ambroctl export --json --force latest out.ambro | jq -e --arg n "$twin" --arg h "$second" --argjson s "$(stat -c %s out.ambro)" \
+	'. == {image: $n, hash: $h, output: "out.ambro", written: $s}' >/dev/null || fail "export --json: $(ambroctl export --json --force latest out.ambro)"
 ambroctl show latest | finds "^Hash *$second$" || fail "show"
 expect_fail 1 "export: cannot write to standard output: No space" bash -c "'$O/ambroctl' export latest - >/dev/full"
 

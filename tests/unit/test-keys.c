@@ -353,6 +353,81 @@ static void no_failure_of_adding_or_removing_loses_a_key(void **state)
 	}
 }
 
+/* A sector went bad below one slot: who has another one is not locked out. */
+static void a_slot_that_cannot_be_read_hinders_no_other(void **state)
+{
+	static const int errors[] = { -EIO, -EUCLEAN, -ENODATA, -EACCES, -EPERM };
+	_cleanup_(secret_freep) struct secret *s = secret_of("second");
+	struct fixture *f = *state;
+	struct key_slot_new new = slot_for(s, CRYPT_RIGHTS_FULL);
+	char first[KEY_SLOT_ID_MAX], second[KEY_SLOT_ID_MAX], name[32];
+	struct store *faulty = NULL;
+
+	first_id(f, first);
+	assert_int_equal(keys_add(f->store, &f->format, f->crypt, &new, second, NULL), 0);
+	snprintf(name, sizeof(name), "keys/%s", first);
+	assert_int_equal(store_fault_new(f->store, &faulty), 0);
+	f->store = faulty;
+	for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+		struct err e = { 0 };
+		struct keys keys;
+
+		store_fault_get_of(faulty, name, errors[i]);
+		assert_int_equal(try_passphrase(f, "second", NULL, NULL), 0);
+		assert_int_equal(try_passphrase(f, "old", NULL, &e), -ENOKEY);
+		assert_non_null(strstr(e.text, "1 could not be read"));
+		assert_non_null(strstr(e.text, "cannot be read, on purpose"));
+		/* it is listed; it does not count as another one; nor can it be taken away by the way */
+		assert_int_equal(keys_load(faulty, &f->format, &keys, NULL), 0);
+		assert_int_equal(keys.damaged, 1);
+		assert_string_equal(keys.bad[0].id, first);
+		assert_false(keys.bad[0].foreign);
+		keys_done(&keys);
+		assert_int_equal(keys_remove(faulty, &f->format, second, false, &e), -EBUSY);
+		assert_int_equal(keys_remove(faulty, &f->format, first, false, &e), -EBADMSG);
+		assert_non_null(strstr(e.text, "--force"));
+	}
+	/* what is wrong with us, or with the whole store, is no slot's fault */
+	store_fault_get_of(faulty, name, -ENOMEM);
+	assert_int_equal(try_passphrase(f, "second", NULL, NULL), -ENOMEM);
+	store_fault_get_of(faulty, NULL, 0);
+	assert_int_equal(try_passphrase(f, "old", NULL, NULL), 0);
+	store_fault_at(faulty, 0, STORE_FAULT_DEAD, -EIO);
+	assert_int_equal(keys_remove(faulty, &f->format, second, false, NULL), -EIO);
+	assert_int_equal(try_passphrase(f, "second", NULL, NULL), -EIO);
+	f->store = store_fault_release(faulty);
+	assert_int_equal(count_slots(f, NULL), 2);
+}
+
+/* Before the first step and, as K2 asks for, after the last one. */
+static void a_change_loads_the_slots_twice(void **state)
+{
+	_cleanup_(secret_freep) struct secret *s = secret_of("new"), *t = secret_of("client");
+	struct fixture *f = *state;
+	struct key_slot_new new = slot_for(s, CRYPT_RIGHTS_FULL);
+	struct key_slot_new write = slot_for(t, CRYPT_RIGHTS_WRITE);
+	struct store *faulty = NULL;
+	char id[KEY_SLOT_ID_MAX];
+
+	first_id(f, id);
+	assert_int_equal(store_fault_new(f->store, &faulty), 0);
+	assert_int_equal(keys_change(faulty, &f->format, f->crypt, id, &new, NULL), 0);
+	assert_int_equal(store_fault_counts(faulty).lists, 2);
+	f->store = store_fault_release(faulty);
+	/* one that can only write is nobody's last */
+	assert_int_equal(keys_add(f->store, &f->format, f->crypt, &write, id, NULL), 0);
+	write.secret = s;
+	assert_int_equal(store_fault_new(f->store, &faulty), 0);
+	assert_int_equal(keys_change(faulty, &f->format, f->crypt, id, &write, NULL), 0);
+	assert_int_equal(store_fault_counts(faulty).lists, 1);
+	f->store = store_fault_release(faulty);
+	assert_int_equal(count_slots(f, NULL), 2);
+	/* what is not there any more is told before one is added */
+	memset(id, 'f', sizeof(id) - 1);
+	assert_int_equal(keys_change(f->store, &f->format, f->crypt, id, &new, NULL), -ENOENT);
+	assert_int_equal(count_slots(f, NULL), 2);
+}
+
 /* A store in which somebody else removes a slot at the moment when we remove ours. */
 struct racing {
 	struct store base;
@@ -391,17 +466,18 @@ static int racing_del(struct store *s, const char *name, struct err *e)
 	return store_del(r->below, name, e);
 }
 
+static const struct store_ops racing_ops = { .put = racing_put,
+					     .get = racing_get,
+					     .size = racing_size,
+					     .list = racing_list,
+					     .del = racing_del };
+
 static void two_who_remove_the_last_two_at_once_leave_one(void **state)
 {
-	static const struct store_ops ops = { .put = racing_put,
-					      .get = racing_get,
-					      .size = racing_size,
-					      .list = racing_list,
-					      .del = racing_del };
 	_cleanup_(secret_freep) struct secret *s = secret_of("second");
 	struct fixture *f = *state;
 	struct key_slot_new new = slot_for(s, CRYPT_RIGHTS_FULL);
-	struct racing racing = { .base = { &ops }, .below = f->store };
+	struct racing racing = { .base = { &racing_ops }, .below = f->store };
 	char first[KEY_SLOT_ID_MAX], second[KEY_SLOT_ID_MAX];
 	struct err e = { 0 };
 
@@ -410,6 +486,25 @@ static void two_who_remove_the_last_two_at_once_leave_one(void **state)
 	snprintf(racing.other, sizeof(racing.other), "keys/%s", first);
 	assert_int_equal(keys_remove(&racing.base, &f->format, second, false, &e), -EBUSY);
 	assert_int_equal(try_passphrase(f, "second", NULL, NULL), 0);
+}
+
+/* The new slot goes in the moment in which the old one does: the old one comes back. */
+static void a_change_whose_new_slot_is_removed_at_once_leaves_the_old_one(void **state)
+{
+	_cleanup_(secret_freep) struct secret *s = secret_of("new");
+	struct fixture *f = *state;
+	struct key_slot_new new = slot_for(s, CRYPT_RIGHTS_FULL);
+	struct racing racing = { .base = { &racing_ops }, .below = f->store };
+	char first[KEY_SLOT_ID_MAX], second[KEY_SLOT_ID_MAX];
+	struct err e = { 0 };
+
+	/* as a change leaves it that was killed before its third step */
+	first_id(f, first);
+	assert_int_equal(keys_add(f->store, &f->format, f->crypt, &new, second, NULL), 0);
+	snprintf(racing.other, sizeof(racing.other), "keys/%s", second);
+	assert_int_equal(keys_change(&racing.base, &f->format, f->crypt, first, &new, &e), -EBUSY);
+	assert_int_equal(try_passphrase(f, "old", NULL, NULL), 0);
+	assert_int_equal(count_slots(f, NULL), 1);
 }
 
 static void a_changed_format_opens_nothing(void **state)
@@ -767,7 +862,10 @@ int main(void)
 		TEST(a_change_that_is_done_again_adds_no_second_slot),
 		cmocka_unit_test(no_failure_of_a_change_loses_the_last_key),
 		cmocka_unit_test(no_failure_of_adding_or_removing_loses_a_key),
+		TEST(a_slot_that_cannot_be_read_hinders_no_other),
+		TEST(a_change_loads_the_slots_twice),
 		TEST(two_who_remove_the_last_two_at_once_leave_one),
+		TEST(a_change_whose_new_slot_is_removed_at_once_leaves_the_old_one),
 		TEST(a_changed_format_opens_nothing),
 		TEST(the_store_s_own_secrets_are_not_taken),
 		TEST(every_flipped_bit_of_a_slot_is_refused),
