@@ -100,12 +100,31 @@ exchanged() {
 	mv "$AMBRO_REPOSITORY/$2" "$AMBRO_REPOSITORY/$1"
 	mv "$scratch/exchange" "$AMBRO_REPOSITORY/$2"
 }
+# drawn KIND: objects of it, two or more, the first of which some image needs: packs of the forgotten one may hurt none.
+drawn() {
+	local object
+	local -a all
+	mapfile -t all < <(objects | grep "^$1/" | shuf --random-source=<(yes))
+	for object in "${all[@]}"; do
+		if [[ $1 == packs ]]; then
+			mv "$AMBRO_REPOSITORY/$object" "$scratch/exchange"
+			restored_right "without $object"
+			mv "$scratch/exchange" "$AMBRO_REPOSITORY/$object"
+			((hurt)) || continue
+		fi
+		echo "$object"
+		printf '%s\n' "${all[@]}" | grep -vxF "$object"
+		return
+	done
+	fail "no image needs any of $1"
+}
 # every_exchange WHICH OTHER: two of the same kind; and what another repository has.
 every_exchange() {
 	local kind other name
 	local -a two
 	for kind in packs index images; do
-		mapfile -t two < <(objects | grep "^$kind/" | shuf -n 2 --random-source=<(yes))
+		drawn "$kind" >"$scratch/drawn"
+		mapfile -t -n 2 two <"$scratch/drawn"
 		((${#two[@]} == 2)) || fail "$1: not two of $kind"
 		exchanged "${two[@]}"
 		noticed "$1: two of $kind exchanged" "${two[0]##*/}"
