@@ -472,35 +472,42 @@ static const struct store_ops racing_ops = { .put = racing_put,
 					     .list = racing_list,
 					     .del = racing_del };
 
+/* A second slot as @new beside the first one of @f. */
+static struct racing race_begin(struct fixture *f, const struct key_slot_new *new,
+				char first[KEY_SLOT_ID_MAX], char second[KEY_SLOT_ID_MAX])
+{
+	first_id(f, first);
+	assert_int_equal(keys_add(f->store, &f->format, f->crypt, new, second, NULL), 0);
+	return (struct racing){ .base = { &racing_ops }, .below = f->store };
+}
+
 static void two_who_remove_the_last_two_at_once_leave_one(void **state)
 {
 	_cleanup_(secret_freep) struct secret *s = secret_of("second");
-	struct fixture *f = *state;
-	struct key_slot_new new = slot_for(s, CRYPT_RIGHTS_FULL);
-	struct racing racing = { .base = { &racing_ops }, .below = f->store };
+	const struct key_slot_new new = slot_for(s, CRYPT_RIGHTS_FULL);
 	char first[KEY_SLOT_ID_MAX], second[KEY_SLOT_ID_MAX];
+	struct fixture *f = *state;
+	struct racing racing = race_begin(f, &new, first, second);
 	struct err e = { 0 };
 
-	first_id(f, first);
-	assert_int_equal(keys_add(f->store, &f->format, f->crypt, &new, second, NULL), 0);
 	snprintf(racing.other, sizeof(racing.other), "keys/%s", first);
 	assert_int_equal(keys_remove(&racing.base, &f->format, second, false, &e), -EBUSY);
 	assert_int_equal(try_passphrase(f, "second", NULL, NULL), 0);
 }
 
-/* The new slot goes in the moment in which the old one does: the old one comes back. */
+/*
+ * The new slot goes in the moment in which the old one does: the old one comes back. It is there already, as a change leaves it
+ * that was killed before its third step.
+ */
 static void a_change_whose_new_slot_is_removed_at_once_leaves_the_old_one(void **state)
 {
 	_cleanup_(secret_freep) struct secret *s = secret_of("new");
-	struct fixture *f = *state;
-	struct key_slot_new new = slot_for(s, CRYPT_RIGHTS_FULL);
-	struct racing racing = { .base = { &racing_ops }, .below = f->store };
+	const struct key_slot_new new = slot_for(s, CRYPT_RIGHTS_FULL);
 	char first[KEY_SLOT_ID_MAX], second[KEY_SLOT_ID_MAX];
+	struct fixture *f = *state;
+	struct racing racing = race_begin(f, &new, first, second);
 	struct err e = { 0 };
 
-	/* as a change leaves it that was killed before its third step */
-	first_id(f, first);
-	assert_int_equal(keys_add(f->store, &f->format, f->crypt, &new, second, NULL), 0);
 	snprintf(racing.other, sizeof(racing.other), "keys/%s", second);
 	assert_int_equal(keys_change(&racing.base, &f->format, f->crypt, first, &new, &e), -EBUSY);
 	assert_int_equal(try_passphrase(f, "old", NULL, NULL), 0);
