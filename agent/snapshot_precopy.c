@@ -21,9 +21,8 @@
  *                     7 run hooks, back to 5  8 make memory ready, flush, freeze  9 open era, scan  hand out
  *                     10 (all is read) scan  11 thaw, run hooks  12 check S3
  *
- * The era of 2 begins before the flush, because what cannot be frozen is only flushed: what such a file system allocates and
- * writes from then on has marks of it. Its grace period, after which that is certain (T2), is waited for while the others stand
- * still: there it takes 0.02 ms, elsewhere 10 (grace.h). Nothing is read before it is over.
+ * The grace period of the era of 2, after which it is certain (T2), is waited for while the file systems stand still: there it
+ * takes 0.02 ms, elsewhere 10 (grace.h). Nothing is read before it is over, and what cannot be frozen is flushed once more.
  *
  * Opening an era costs a grace period, so that is done only for ranges that are handed out (S1): the first scan of 6 only tells
  * how much there is. One that is not frozen may miss what is written meanwhile, and the next scan is since the same era.
@@ -133,7 +132,11 @@ static int precopy_flush(struct snapshot *s, struct err *e)
 		else
 			r = stand_thaw(s, &p->stand, e);
 	}
-	return r;
+	/*
+	 * What is not frozen went on writing until the era was settled, and a mark of that may have been overwritten (T2): what
+	 * it was for has to be in the map, so in the tables on the medium.
+	 */
+	return r >= 0 && !p->frozen ? freeze_sync(p->stand.freeze, e) : r;
 }
 
 /* What cannot be frozen must be quiet from now on to count as frozen; where there is nothing of the kind it does not matter. */

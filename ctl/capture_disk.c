@@ -59,22 +59,12 @@ static const json_t *row_disk(const json_t *rows, const json_t *row)
 	return row;
 }
 
-/* The kernel numbers volumes in the order in which they are made: after a boot dm-0 may be another one. */
-static const char *row_disk_name(const json_t *row)
-{
-	const char *volume = client_text(row, "model");
-
-	if (!strcmp(client_text(row, "kind"), "dm") && *volume)
-		return volume;
-	return last_word(client_text(row, "path"));
-}
-
 int capture_disk_name(sd_bus *bus, const char *source, char **ret, struct err *e)
 {
 	_cleanup_free_ char *real = realpath(*source ? source : "/", NULL);
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
 	_cleanup_(json_decrefp) json_t *rows = NULL;
-	const json_t *row;
+	const json_t *row = NULL;
 	const char *name;
 	struct stat st;
 	int r;
@@ -93,8 +83,8 @@ int capture_disk_name(sd_bus *bus, const char *source, char **ret, struct err *e
 		row = S_ISBLK(st.st_mode) ? row_named(rows, name)
 					  : row_disk(rows, row_mounted_at(rows, real));
 		if (row)
-			name = row_disk_name(row);
+			name = client_text(row, "path");
 	}
-	*ret = repo_image_word(*name ? name : "root");
+	*ret = repo_image_disk_word(*name ? name : "root", row ? client_text(row, "model") : NULL);
 	return *ret ? 0 : err_oom(e);
 }

@@ -88,8 +88,9 @@ static void rebuild_print(const struct repo_format *f, const struct repo_rebuild
 	       f->encrypted ? "encrypted" : "not encrypted", r->objects,
 	       render_count(r->images, "image", "images", images));
 	if (r->objects_damaged || r->images_damaged) {
-		printf("; damaged, and not asked: %" PRIu64,
-		       r->objects_damaged + r->images_damaged);
+		printf("; not asked: %" PRIu64 " with a damaged beginning, %s that cannot be read",
+		       r->objects_damaged,
+		       render_count(r->images_damaged, "image", "images", images));
 	}
 	putchar('\n');
 	if (!dry_run)

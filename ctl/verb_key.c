@@ -162,11 +162,9 @@ static int key_list(const struct key_args *a, struct err *e)
 		r = arg_json ? key_list_json(&keys) : key_list_table(&keys);
 	if (r == -ENOMEM)
 		err_oom(e);
-	if (r == 0 && keys.damaged) {
-		verb_say("key",
-			 "%zu in keys/ %s no slot of this repository: 'key remove --force' removes "
-			 "what is not needed",
-			 keys.damaged, keys.damaged == 1 ? "is" : "are");
+	for (size_t i = 0; r == 0 && i < keys.damaged; i++) {
+		verb_say("key", "%s%s", keys.bad[i].why.text,
+			 keys.bad[i].may_be_good ? "" : "; 'key remove --force' removes it");
 	}
 	keys_done(&keys);
 	return r;

@@ -268,16 +268,6 @@ static int ingest_pages(struct ingest *g, struct err *e)
 	return r;
 }
 
-/* A host's or a disk's name that an image may have, of one that the machine has. */
-static char *image_word(const char *text)
-{
-	char *word = repo_image_word(text);
-
-	if (word && strlen(word) > REPO_IMAGE_WORD_MAX)
-		word[REPO_IMAGE_WORD_MAX] = '\0';
-	return word;
-}
-
 static int ingest_check_tags(const char *const *tags, struct err *e)
 {
 	size_t n = 0;
@@ -310,13 +300,6 @@ static int image_tags(const char *const *tags, char ***ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
-static char *image_disk_word(const struct manifest *m)
-{
-	const char *slash = m->path ? strrchr(m->path, '/') : NULL;
-
-	return image_word(slash ? slash + 1 : m->path);
-}
-
 static int ingest_image(struct ingest *g, struct repo_image **ret, struct err *e)
 {
 	const struct ingest_settings *s = g->settings;
@@ -324,8 +307,9 @@ static int ingest_image(struct ingest *g, struct repo_image **ret, struct err *e
 
 	if (!i || image_tags(s->tags, &i->tags) < 0)
 		return err_oom(e);
-	i->host = image_word(s->host ? s->host : g->manifest->hostname);
-	i->disk = s->disk ? image_word(s->disk) : image_disk_word(g->manifest);
+	i->host = repo_image_word(s->host ? s->host : g->manifest->hostname);
+	i->disk = s->disk ? repo_image_word(s->disk)
+			  : repo_image_disk_word(g->manifest->path, g->manifest->model);
 	if (!i->host || !i->disk)
 		return err_oom(e);
 	i->manifest = TAKE_PTR(g->manifest);

@@ -85,7 +85,9 @@ static int keys_load_named(struct store *s, const struct repo_format *f,
 		if (r == 0) {
 			ret->count++;
 		} else if (keys_is_bad(r)) {
-			*bad = (struct key_bad){ .foreign = r == -EXDEV, .why = what };
+			*bad = (struct key_bad){ .foreign = r == -EXDEV,
+						 .may_be_good = r != -EXDEV && r != -EBADMSG,
+						 .why = what };
 			memcpy(bad->id, names->ids[i], sizeof(bad->id));
 			ret->damaged++;
 		} else if (r != -ENOENT) {

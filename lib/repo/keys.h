@@ -38,6 +38,7 @@
 struct key_bad {
 	char id[KEYS_ID_MAX];
 	bool foreign; /* a whole one, of another repository: a "repo init" that was killed leaves such */
+	bool may_be_good; /* it cannot be read, now or by us, or understood by a newer tool only: nobody should remove it */
 	struct err why;
 };
 /* The slots of one repository, oldest first. */

@@ -70,7 +70,8 @@ static int keys_nothing_opened(const struct keys_try *t, const struct keys *keys
 
 		while (bad->foreign && bad + 1 < keys->bad + keys->damaged)
 			bad++;
-		return err_set(e, -ENOKEY,
+		/* no passphrase was wrong, and no other one would do */
+		return err_set(e, !t->tried && bad->may_be_good ? bad->why.code : -ENOKEY,
 			       "no key slot opens, and %zu could not be read (the first: %.200s)",
 			       keys->damaged, bad->why.text);
 	}

@@ -276,8 +276,10 @@ static int check_keys(struct check *c, struct err *e)
 		r = keys_load(c->repo->store, &c->repo->format, &keys, e);
 	for (size_t i = 0; r >= 0 && i < keys.damaged; i++) {
 		snprintf(name, sizeof(name), "keys/%s", keys.bad[i].id);
-		check_report_object(c, name, "%s; 'ambroctl key remove --force' removes it",
-				    keys.bad[i].why.text);
+		check_report_object(c, name, "%s%s", keys.bad[i].why.text,
+				    keys.bad[i].may_be_good
+					    ? ""
+					    : "; 'ambroctl key remove --force' removes it");
 	}
 	keys_done(&keys);
 	return r;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "lib/base/hex.h"
+#include "lib/image/codec.h"
 #include "lib/image/digest.h"
 #include "lib/image/manifest_fields.h"
 #include "lib/image/record.h"
@@ -16,6 +17,7 @@
 
 #define IMAGE_FOLDER   "images/"
 #define IMAGE_NAME_MAX 128
+#define WORD_CUT_BYTES 4
 /* A manifest's limit, and room for what is around it. */
 #define IMAGE_OBJECT_MAX ((size_t)MANIFEST_TEXT_MAX + (1u << 20))
 
@@ -40,10 +42,26 @@ void repo_image_free(struct repo_image *i)
 	free(i);
 }
 
+/* Two that begin alike must not become one: the end of what is cut off says what it was. */
+static void word_cut(char *word)
+{
+	const size_t len = strlen(word);
+	struct chunk_id id;
+	char hex[2 * WORD_CUT_BYTES + 1];
+
+	if (len <= REPO_IMAGE_WORD_MAX)
+		return;
+	chunk_id_of(word, len, &id);
+	snprintf(word + REPO_IMAGE_WORD_MAX - 2 * WORD_CUT_BYTES - 1, 2 * WORD_CUT_BYTES + 2, "-%s",
+		 hex_encode(id.b, WORD_CUT_BYTES, hex));
+}
+
 char *repo_image_word(const char *text)
 {
 	char *word = strdup(text && *text ? text : "unknown");
 
+	if (word)
+		word_cut(word);
 	for (char *c = word; c && *c; c++) {
 		/* a name that begins with a dot or dash is trouble in a shell */
 		if (!(isalnum((unsigned char)*c) || *c == '_' ||
@@ -51,6 +69,17 @@ char *repo_image_word(const char *text)
 			*c = c > word ? '-' : '_';
 	}
 	return word;
+}
+
+char *repo_image_disk_word(const char *path, const char *model)
+{
+	const char *slash = path ? strrchr(path, '/') : NULL;
+	const char *name = slash ? slash + 1 : path;
+
+	if (name && !strncmp(name, "dm-", 3) &&
+	    strspn(name + 3, "0123456789") == strlen(name + 3) && model && *model)
+		name = model;
+	return repo_image_word(name);
 }
 
 bool repo_image_word_valid(const char *text)

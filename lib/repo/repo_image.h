@@ -69,8 +69,16 @@ char *repo_image_name(const struct repo_image *i, char ret[REPO_IMAGE_NAME_MAX])
  */
 int repo_images_select(const struct repo_images *l, const char *text, const char *host,
 		       struct repo_image **ret, struct err *e);
-/* Make a host's or disk's name fit: other characters become '-'. Allocated; NULL: out of memory. */
+/*
+ * Make a host's or disk's name fit: other characters become '-', and of one that is too long the last nine are '-' and the
+ * beginning of the SHA-256 of all of it. Allocated; NULL: out of memory.
+ */
 char *repo_image_word(const char *text);
+/*
+ * The same of a disk without a name of the caller's: what is last in @path; of /dev/dm-0 the volume's name, which is its @model
+ * (NULL: unknown), because the kernel counts volumes in the order in which they are made.
+ */
+char *repo_image_disk_word(const char *path, const char *model);
 /* Bytes of a host's, a disk's name, a tag: longer ones would be refused whenever the image is read. */
 #define REPO_IMAGE_WORD_MAX 100
 /* Does it fit as it is? */

@@ -364,10 +364,14 @@ static void a_slot_that_cannot_be_read_hinders_no_other(void **state)
 	struct store *faulty = NULL;
 
 	first_id(f, first);
-	assert_int_equal(keys_add(f->store, &f->format, f->crypt, &new, second, NULL), 0);
 	snprintf(name, sizeof(name), "keys/%s", first);
 	assert_int_equal(store_fault_new(f->store, &faulty), 0);
 	f->store = faulty;
+	/* where there is no other one, nobody shall think that his passphrase is wrong */
+	store_fault_get_of(faulty, name, -EIO);
+	assert_int_equal(try_passphrase(f, "old", NULL, NULL), -EIO);
+	store_fault_get_of(faulty, NULL, 0);
+	assert_int_equal(keys_add(f->store, &f->format, f->crypt, &new, second, NULL), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
 		struct err e = { 0 };
 		struct keys keys;
@@ -382,6 +386,7 @@ static void a_slot_that_cannot_be_read_hinders_no_other(void **state)
 		assert_int_equal(keys.damaged, 1);
 		assert_string_equal(keys.bad[0].id, first);
 		assert_false(keys.bad[0].foreign);
+		assert_true(keys.bad[0].may_be_good);
 		keys_done(&keys);
 		assert_int_equal(keys_remove(faulty, &f->format, second, false, &e), -EBUSY);
 		assert_int_equal(keys_remove(faulty, &f->format, first, false, &e), -EBADMSG);

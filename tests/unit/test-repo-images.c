@@ -6,10 +6,12 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
+#include "lib/base/cleanup.h"
 #include "lib/repo/repo_image.h"
 
 #define T0_NS UINT64_C(1767225600000000000) /* 2026-01-01T00:00:00Z */
@@ -111,12 +113,60 @@ static void told(void **state)
 	assert_null(strstr(e.text, "05000000"));
 }
 
+static void assert_disk_word(const char *path, const char *model, const char *want)
+{
+	_cleanup_free_ char *word = repo_image_disk_word(path, model);
+
+	assert_string_equal(word, want);
+}
+
+static void disks_names(void **state)
+{
+	(void)state;
+	assert_disk_word("/dev/sda", "Best disk", "sda");
+	assert_disk_word("/dev/dm-0", "vg-root", "vg-root");
+	assert_disk_word("/dev/dm-12", "a volume", "a-volume");
+	assert_disk_word("/dev/dm-0", NULL, "dm-0");
+	assert_disk_word("/dev/dm-0", "", "dm-0");
+	/* a file of that name is none */
+	assert_disk_word("/images/dm-0.raw", "vg-root", "dm-0.raw");
+	assert_disk_word(NULL, NULL, "unknown");
+}
+
+static void long_names_stay_apart(void **state)
+{
+	char text[200], *a, *b;
+
+	(void)state;
+	memset(text, 'x', sizeof(text));
+	text[REPO_IMAGE_WORD_MAX] = '\0';
+	a = repo_image_word(text);
+	assert_string_equal(a, text);
+	free(a);
+	text[REPO_IMAGE_WORD_MAX] = 'x';
+	text[150] = '\0';
+	a = repo_image_word(text);
+	text[149] = 'y';
+	b = repo_image_word(text);
+	assert_int_equal(strlen(a), REPO_IMAGE_WORD_MAX);
+	assert_int_equal(strlen(b), REPO_IMAGE_WORD_MAX);
+	assert_string_not_equal(a, b);
+	assert_true(repo_image_word_valid(a));
+	assert_false(repo_image_word_valid(text));
+	free(a);
+	free(b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(latest), cmocka_unit_test(beginnings),
-		cmocka_unit_test(hashes), cmocka_unit_test(one_second),
+		cmocka_unit_test(latest),
+		cmocka_unit_test(beginnings),
+		cmocka_unit_test(hashes),
+		cmocka_unit_test(one_second),
 		cmocka_unit_test(told),
+		cmocka_unit_test(disks_names),
+		cmocka_unit_test(long_names_stay_apart),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
