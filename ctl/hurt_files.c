@@ -61,6 +61,20 @@ void hurt_files_free(struct hurt_files *h)
 
 /* ---- taking note --------------------------------------------------------------------------------- */
 
+/*
+ * XFS writes inodes back long after its log, and nothing in its own tables says that they are old (ext4 and btrfs say it). All is
+ * there when it stood still, or when its maps were believed offline, which takes a log that is clean.
+ */
+static bool region_has_log(const struct manifest *m, const struct manifest_region *r)
+{
+	const char *guarantee = m->guarantee ? m->guarantee : "";
+
+	if (!r->fs_type || strcmp(r->fs_type, "xfs") != 0)
+		return false;
+	return strcmp(guarantee, "filesystem-consistent") != 0 &&
+	       !(r->map && !strcmp(guarantee, "offline"));
+}
+
 /* The area that @d is in. The check goes through one image after the other, so it is the last one, or new. */
 static struct hurt_area *files_area(struct hurt_files *h, const struct repo_damage *d)
 {
@@ -81,6 +95,7 @@ static struct hurt_area *files_area(struct hurt_files *h, const struct repo_dama
 		.start = region->start,
 		.length = region->length,
 		.fs_type = region->fs_type ? strdup(region->fs_type) : NULL,
+		.log = region_has_log(d->of->manifest, region),
 		.root = region->root,
 	};
 	memcpy(a->hash, d->of->hash, sizeof(a->hash));
@@ -118,7 +133,8 @@ static int area_compare(const void *x, const void *y)
 static bool areas_are_same(const struct hurt_area *a, const struct hurt_area *b)
 {
 	if (!a->lost.count || a->length != b->length || !chunk_id_equal(&a->root, &b->root) ||
-	    a->lost.count != b->lost.count || !a->fs_type != !b->fs_type || a->kind != b->kind)
+	    a->lost.count != b->lost.count || !a->fs_type != !b->fs_type || a->kind != b->kind ||
+	    a->log != b->log)
 		return false;
 	if (a->fs_type && strcmp(a->fs_type, b->fs_type) != 0)
 		return false;
@@ -197,6 +213,11 @@ static int area_find(struct hurt_files *h, const struct hurt_area *a, struct own
 		return err_set_errno(e, r, "reading %s", a->image);
 	ctx.reader = reader;
 	r = owners_find(a->fs_type, &io, &a->lost, h->settings->cancel, ret, e);
+	if (r >= 0 && a->log && !ret->incomplete) {
+		ret->incomplete = true;
+		err_set(&ret->lost, -EBADMSG,
+			"what only its log had when the image was made, which nobody has replayed");
+	}
 	h->read += region_reader_fetched(reader);
 	return r;
 }

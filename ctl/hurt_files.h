@@ -31,6 +31,7 @@ struct hurt_area {
 	uint64_t start;	 /* bytes of the disk */
 	uint64_t length; /* bytes */
 	char *fs_type;	 /* libblkid's; NULL: none that is known */
+	bool log;	 /* something may stand only in the file system's log, which is not read */
 	struct chunk_id root;
 	struct extent_set lost; /* bytes of the region */
 	/* once it was answered: its files can be told; not all of them */

@@ -24,7 +24,7 @@ struct answers {
 		char same[64]; /* "" */
 		char why[ERR_TEXT_MAX];
 		uint64_t lost;
-		bool told, incomplete;
+		bool told, incomplete, log;
 	} items[16];
 	size_t n;
 	struct cancel *raise; /* after the first answer */
@@ -43,6 +43,7 @@ static void on_answer(void *ctx, const struct hurt_answer *a)
 	l->items[l->n].lost = extent_set_total(&a->area->lost);
 	l->items[l->n].told = a->area->told;
 	l->items[l->n].incomplete = a->area->incomplete;
+	l->items[l->n].log = a->area->log;
 	l->n++;
 	if (l->raise)
 		cancel_raise(l->raise);
@@ -227,6 +228,37 @@ static void what_was_not_looked_at_is_answered_too(void **state)
 		assert_string_equal(s.answers.items[i].why, "interrupted");
 }
 
+/* Of what was not written back when an image was made its tables do not know. */
+static void a_log_that_may_be_needed_is_known(void **state)
+{
+	static const struct {
+		const char *guarantee, *map;
+		bool log;
+	} cases[IMAGES] = {
+		{ "filesystem-consistent", NULL, false },
+		{ "crash-consistent", "a", true },
+		{ "offline", NULL, true },
+		{ "offline", "a", false },
+	};
+	_cleanup_(stage_done) struct stage s;
+	struct err e = { 0 };
+
+	stage_init(&s, false);
+	for (size_t i = 0; i < IMAGES; i++) {
+		struct manifest *m = s.images.items[i]->manifest;
+
+		free(m->guarantee);
+		m->guarantee = strdup(cases[i].guarantee);
+		free(m->regions[0].map);
+		m->regions[0].map = cases[i].map ? strdup(cases[i].map) : NULL;
+		note_lost(s.files, &s.images, i, 3, "xfs");
+	}
+	assert_int_equal(stage_find(&s, &e), 0);
+	assert_int_equal(s.answers.n, IMAGES);
+	for (size_t i = 0; i < IMAGES; i++)
+		assert_int_equal(s.answers.items[IMAGES - 1 - i].log, cases[i].log);
+}
+
 static void damage_of_no_image_is_left_alone(void **state)
 {
 	_cleanup_(stage_done) struct stage s;
@@ -241,7 +273,6 @@ static void damage_of_no_image_is_left_alone(void **state)
 
 /* ---- words --------------------------------------------------------------------------------------- */
 
-/* What the report says of @a, and of it again as if of an older image. */
 /* Where nothing is compressed. */
 static void owners_hold_all(struct owners *o)
 {
@@ -249,6 +280,7 @@ static void owners_hold_all(struct owners *o)
 		o->items[i].held = o->items[i].held ? o->items[i].held : o->items[i].length;
 }
 
+/* What the report says of @o, and of it again as if of an older image. */
 static void words_of(struct owners *o, char *buf, size_t size)
 {
 	struct hurt_area area = { .image = (char *)"h/d/2026-11-22T03:00:00Z",
@@ -366,6 +398,7 @@ int main(void)
 		cmocka_unit_test(a_file_system_that_is_none_is_an_answer),
 		cmocka_unit_test(an_image_that_is_gone_is_an_answer),
 		cmocka_unit_test(what_was_not_looked_at_is_answered_too),
+		cmocka_unit_test(a_log_that_may_be_needed_is_known),
 		cmocka_unit_test(damage_of_no_image_is_left_alone),
 		cmocka_unit_test(a_file_is_one_line),
 		cmocka_unit_test(a_long_list_is_cut),
