@@ -171,6 +171,7 @@ hook_child_main(const struct hook_child *c, enum hook_phase phase, int state_fd,
 	    dup2(out, STDERR_FILENO) < 0)
 		_exit(126);
 	close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
+	hook_state_sign(c->note, getpid());
 	/* the lock of the state file is ours too until execve(): nobody reads it between these two */
 	if (write(state_fd, c->note, c->note_len) != (ssize_t)c->note_len)
 		_exit(126);

@@ -85,10 +85,15 @@ static int keeper_thaw_one(const struct hook_set *set, const char *name, int sta
 	/* it may have been changed since; what others may write to is never run */
 	int r = hook_check(set->dir, name, e);
 
-	return r < 0 ? r : hook_run(set, name, HOOK_THAW, state_fd, -EBADF, e);
+	if (r < 0)
+		return r;
+	r = hook_run(set, name, HOOK_THAW, state_fd, -EBADF, e);
+	/* where that cannot be noted it may be thawed once more, which is better than not at all */
+	hook_state_thawed(state_fd, name);
+	return r;
 }
 
-/* Each that is noted as frozen and not as thawed, last first. Returns how many there were. */
+/* Each that is to be thawed, last first. Returns how many there were. */
 static int keeper_thaw_round(const struct hook_state *s, unsigned int *failed, struct err *e)
 {
 	struct hook_notes notes;

@@ -17,7 +17,8 @@
 /* Files that another one's clean-up takes away before we have locked them. */
 #define TRIES 10u
 /* Larger than any that we write. */
-#define STATE_MAX (1u << 20)
+#define STATE_MAX  (1u << 20)
+#define PID_DIGITS 10
 
 /* Has it a name still, or did somebody take it for an abandoned one? */
 static bool hook_state_named(int fd)
@@ -88,15 +89,69 @@ void hook_state_close(struct hook_state *s)
 	s->fd = close_fd(s->fd);
 }
 
-/* The last freeze of that name is over. */
-static void hook_notes_thawed(struct hook_notes *n, const char *name)
+/* The last freeze of that name that is being thawed, or not. -1: there is none. */
+static ssize_t hook_notes_find(const struct hook_notes *n, const char *name, bool thawing)
 {
 	for (size_t i = n->count; i > 0; i--) {
-		if (strcmp(n->frozen[i - 1], name) != 0)
-			continue;
-		memmove(&n->frozen[i - 1], &n->frozen[i], (n->count - i) * sizeof(*n->frozen));
-		n->count--;
+		if (!n->thawing[i - 1] == !thawing && !strcmp(n->frozen[i - 1], name))
+			return (ssize_t)i - 1;
+	}
+	return -1;
+}
+
+static void hook_notes_drop(struct hook_notes *n, size_t i)
+{
+	n->count--;
+	memmove(&n->frozen[i], &n->frozen[i + 1], (n->count - i) * sizeof(*n->frozen));
+	memmove(&n->thawing[i], &n->thawing[i + 1], (n->count - i) * sizeof(*n->thawing));
+}
+
+static void hook_notes_thaw(struct hook_notes *n, const char *name)
+{
+	const ssize_t i = hook_notes_find(n, name, false);
+
+	if (i < 0)
 		return;
+	if (n->pid) {
+		n->thawing[i] = n->pid;
+	} else {
+		hook_notes_drop(n, (size_t)i);
+	}
+	n->pid = 0;
+}
+
+static void hook_notes_thawed(struct hook_notes *n, const char *name)
+{
+	const ssize_t i = hook_notes_find(n, name, true);
+
+	if (i >= 0)
+		hook_notes_drop(n, (size_t)i);
+}
+
+/* It leads a process group of its own, as few others do that might have got its number since. A zombie does nothing any more. */
+static bool hook_runs(pid_t pid)
+{
+	char path[32], text[512];
+	const char *at;
+	char *end;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	if (io_read_line(path, text, sizeof(text)) < 0)
+		return false;
+	/* its name, in parentheses, may hold anything */
+	at = strrchr(text, ')');
+	/* ") S PARENT GROUP" */
+	if (!at || strlen(at) < 4 || strchr("ZX", at[2]))
+		return false;
+	strtol(at + 3, &end, 10);
+	return strtol(end, NULL, 10) == pid;
+}
+
+static void hook_notes_drop_running(struct hook_notes *n)
+{
+	for (size_t i = n->count; i > 0; i--) {
+		if (n->thawing[i - 1] && hook_runs(n->thawing[i - 1]))
+			hook_notes_drop(n, i - 1);
 	}
 }
 
@@ -123,7 +178,13 @@ static void hook_notes_take(struct hook_notes *n, const char *record)
 	case '+':
 		n->frozen[n->count++] = value;
 		break;
+	case '@':
+		n->pid = (pid_t)strtol(value, NULL, 10);
+		break;
 	case '-':
+		hook_notes_thaw(n, value);
+		break;
+	case '=':
 		hook_notes_thawed(n, value);
 		break;
 	default:
@@ -154,7 +215,8 @@ int hook_state_read(const struct hook_state *s, struct hook_notes *ret, struct e
 	for (size_t i = 0; i < size; i++)
 		records += !ret->text[i];
 	ret->frozen = calloc(records + 1, sizeof(*ret->frozen));
-	if (!ret->frozen) {
+	ret->thawing = calloc(records + 1, sizeof(*ret->thawing));
+	if (!ret->frozen || !ret->thawing) {
 		hook_notes_done(ret);
 		return err_oom(e);
 	}
@@ -162,6 +224,7 @@ int hook_state_read(const struct hook_state *s, struct hook_notes *ret, struct e
 	for (size_t at = 0; at < size && strlen(ret->text + at) + at < size;
 	     at += strlen(ret->text + at) + 1)
 		hook_notes_take(ret, ret->text + at);
+	hook_notes_drop_running(ret);
 	return 0;
 }
 
@@ -169,16 +232,34 @@ void hook_notes_done(struct hook_notes *n)
 {
 	free(n->text);
 	free(n->frozen);
+	free(n->thawing);
 	*n = (struct hook_notes){ 0 };
 }
 
 char *hook_state_note(enum hook_phase phase, const char *name, size_t *ret_len)
 {
 	char *note;
-	int n = asprintf(&note, "%c%s", phase == HOOK_FREEZE ? '+' : '-', name);
+	int n = phase == HOOK_FREEZE ? asprintf(&note, "+%s", name)
+				     : asprintf(&note, "@%0*d%c-%s", PID_DIGITS, 0, 0, name);
 
 	if (n < 0)
 		return NULL;
 	*ret_len = (size_t)n + 1;
 	return note;
+}
+
+void hook_state_sign(char *note, pid_t pid)
+{
+	if (*note != '@')
+		return;
+	for (size_t i = PID_DIGITS; i > 0; i--, pid /= 10)
+		note[i] = (char)('0' + pid % 10);
+}
+
+int hook_state_thawed(int fd, const char *name)
+{
+	_cleanup_free_ char *text = NULL;
+	const int n = asprintf(&text, "=%s", name);
+
+	return n < 0 ? -ENOMEM : io_write_all(fd, text, (size_t)n + 1);
 }

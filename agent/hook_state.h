@@ -4,15 +4,18 @@
  *
  * Each call of a hook is noted before it is begun, by the child that becomes the hook. Who deals with the hooks of a
  * file holds its lock; the child shares it until execve(). So whoever gets the lock later sees every call that was or will be
- * begun, and a thaw is begun once, whoever is killed when.
+ * begun. A thaw is not begun a second time while it runs, nor when it has ended, however it did. But one that was killed together
+ * with whoever waited for it (systemd kills all of a unit) may not have come to do anything: it has begun, nobody has seen its
+ * end, and its process is gone. It is begun again.
  *
  * The file is records that end with NUL: 'd' directory, 't' milliseconds, 'j' job, 's' source, 'm' mounts; then '+' name
- * (freeze begun) and '-' name (thaw begun).
+ * (freeze begun), '@' process id and '-' name (thaw begun by it), '=' name (thaw ended).
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "agent/hook_set.h"
 #include "lib/base/cleanup.h"
@@ -40,13 +43,18 @@ void hook_state_close(struct hook_state *s);
 /* What the file says; hook_note_done(). */
 struct hook_notes {
 	struct hook_set set; /* points into `text` */
-	const char **
-		frozen; /* begun to freeze and not begun to thaw, in order of the freezes; into `text` */
+	const char **frozen; /* that are to be thawed, in order of the freezes; into `text` */
+	pid_t *thawing;	     /* of each while it is read: who thaws it, or 0 */
+	pid_t pid;	     /* of the last '@' */
 	size_t count;
 	char *text;
 };
 
 int hook_state_read(const struct hook_state *s, struct hook_notes *ret, struct err *e);
 void hook_notes_done(struct hook_notes *n);
-/* The record of a call, of *ret_len bytes; the caller's to free. NULL: no memory. */
+/* The records of a call, of *ret_len bytes; the caller's to free. NULL: no memory. */
 char *hook_state_note(enum hook_phase phase, const char *name, size_t *ret_len);
+/* In the child: put its process id into the note of a thaw. Async-signal-safe. */
+void hook_state_sign(char *note, pid_t pid);
+/* The thaw of @name has ended. 0 or a negative errno: it may be begun again. */
+int hook_state_thawed(int fd, const char *name);

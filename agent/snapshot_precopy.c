@@ -127,10 +127,11 @@ static int precopy_flush(struct snapshot *s, struct err *e)
 			continue;
 		p->frozen = stand_all_frozen(&p->stand);
 		r = tracker_settle_era(p->tracker, e);
-		if (r < 0)
+		if (r < 0) {
 			stand_thaw(s, &p->stand, NULL);
-		else
+		} else {
 			r = stand_thaw(s, &p->stand, e);
+		}
 	}
 	/*
 	 * What is not frozen went on writing until the era was settled, and a mark of that may have been overwritten (T2): what

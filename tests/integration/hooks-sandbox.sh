@@ -178,8 +178,10 @@ say "thawed after $((SECONDS - began)) s"
 ! wait "$client" || fail "the capture is said to be good"
 none_left() { [[ ! $(inside find /run/ambro -name 'hooks-*') ]]; }
 wait_for 20 none_left || fail "left: $(inside find /run/ambro -name 'hooks-*') $(agent_said)"
-calls_were "${both[@]}"
-agent_said | finds "called 2 hooks to thaw" || fail "who thawed? $(agent_said)"
+# a thaw that was killed, too, is begun again, whether or not it came to note its call
+inside cat /run/ambro/calls | uniq | cmp -s - <(printf '%s\n' "${both[@]}") || fail "the hooks were called: $(inside cat /run/ambro/calls)"
+inside rm /run/ambro/calls
+agent_said | finds "called [12] hooks to thaw" || fail "who thawed? $(agent_said)"
 is_back() { [[ $(inside systemctl is-active ambrod.service) == active ]]; }
 wait_for 20 is_back || fail "the agent is not started again"
 inside umount /data

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # Whatever ends a capture between the hooks' freeze and their thaw, each is thawed, once: a cancellation, also of a hook that hangs; SIGKILL
-# of the agent while a hook runs, while hooks are frozen, while file systems are; of the keeper; of both.
+# of the agent while a hook runs, while hooks are frozen, while file systems are; of the keeper; of both. A thaw that is itself killed with
+# whoever waits for it is begun again.
 . "$(dirname "$0")/../lib/functions.sh"
 . "$(dirname "$0")/../lib/faults.sh"
 . "$(dirname "$0")/../lib/hooks.sh"
@@ -128,6 +129,25 @@ kill -KILL "$(keeper)"
 capture_ends
 "$O/ambrod" --recover
 end_well "keeper killed in a thaw"
+
+# ---- and when the hook is killed with it, as all of a unit is: it may not have come to do anything, and is begun again ----
+: >"$calls"
+hooked_agent hooked
+capture_start "$source" "$image"
+agent_comes_to hooked
+kill -KILL "$agent_pid"
+wait "$agent_pid" 2>/dev/null || :
+agent_pid=
+wait_for 20 hook_called "2 thaw" || fail "the keeper does not thaw"
+running=$(pgrep -P "$(keeper)")
+kill -KILL -- "$(keeper)" "-$running"
+gone() { ! pgrep -g "$running" >/dev/null; }
+wait_for 20 gone
+capture_ends
+"$O/ambrod" --recover
+hooks_were "1 freeze" "2 freeze" "2 thaw" "2 thaw" "1 thaw"
+[[ ! $(hooks_left) ]] || fail "left: $(hooks_left)"
+say "a thaw that was killed: begun again"
 
 # ---- the agent hangs: the hooks are thawed when their time is over, and no image comes of it ----
 : >"$calls"

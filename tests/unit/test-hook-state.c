@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -14,6 +16,8 @@
 #include "agent/hook_state.h"
 #include "lib/base/io.h"
 
+/* A process that cannot be: no number is that large. */
+#define GONE  "@0999999999\0"
 #define BEGIN "d/etc/hooks\0t30000\0j7\0s/dev/vda\0m/\n/srv\0"
 
 /* A state of a memory file that holds @text, of @len bytes. */
@@ -73,8 +77,39 @@ static void what_is_thawed_is_not_frozen(void **state)
 	assert_frozen(STATE_OF(BEGIN "+a\0+b\0+c\0-c\0-b\0-a\0"), "");
 	/* one that was frozen again */
 	assert_frozen(STATE_OF(BEGIN "+a\0-a\0+a\0"), "a");
+	assert_frozen(STATE_OF(BEGIN "+a\0" GONE "-a\0=a\0+a\0"), "a");
 	/* a thaw that nobody asked for */
 	assert_frozen(STATE_OF(BEGIN "-a\0+b\0"), "b");
+}
+
+/* Killed together with its keeper it may not have come to do anything. */
+static void a_thaw_that_nobody_saw_end_counts_while_it_runs(void **state)
+{
+	char text[64];
+	pid_t pid = fork();
+	int n = snprintf(text, sizeof(text), "+a%c+b%c@%010d%c-b%c", 0, 0, (int)pid, 0, 0);
+
+	(void)state;
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		pause();
+		_exit(0);
+	}
+	/* another's number, which that has got since */
+	assert_frozen(state_of(text, (size_t)n), "a b");
+	assert_int_equal(setpgid(pid, pid), 0);
+	assert_frozen(state_of(text, (size_t)n), "a");
+	kill(pid, SIGKILL);
+	waitid(P_PID, (id_t)pid, &(siginfo_t){ 0 }, WEXITED | WNOWAIT);
+	assert_frozen(state_of(text, (size_t)n), "a b");
+	waitpid(pid, NULL, 0);
+	assert_frozen(state_of(text, (size_t)n), "a b");
+	assert_frozen(STATE_OF(BEGIN "+a\0+b\0+c\0" GONE "-c\0"), "a b c");
+	assert_frozen(STATE_OF(BEGIN "+a\0+b\0+c\0" GONE "-c\0=c\0" GONE "-b\0"), "a b");
+	/* and begun again */
+	assert_frozen(STATE_OF(BEGIN "+a\0+b\0" GONE "-b\0" GONE "-b\0=b\0"), "a");
+	/* an end of what has not begun */
+	assert_frozen(STATE_OF(BEGIN "+a\0=a\0"), "a");
 }
 
 /* The child died while it wrote: it never became the hook. */
@@ -95,7 +130,9 @@ static void a_note_is_as_it_is_read(void **state)
 	assert_memory_equal(note, "+name", 6);
 	free(note);
 	note = hook_state_note(HOOK_THAW, "name", &len);
-	assert_memory_equal(note, "-name", 6);
+	assert_int_equal(len, 12 + 6);
+	hook_state_sign(note, 4711);
+	assert_memory_equal(note, "@0000004711\0-name", 12 + 6);
 	free(note);
 }
 
@@ -104,6 +141,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_was_written_is_read),
 		cmocka_unit_test(what_is_thawed_is_not_frozen),
+		cmocka_unit_test(a_thaw_that_nobody_saw_end_counts_while_it_runs),
 		cmocka_unit_test(a_torn_note_does_not_count),
 		cmocka_unit_test(a_note_is_as_it_is_read),
 	};
