@@ -280,14 +280,16 @@ static int files_answer(struct hurt_files *h, struct hurt_area *a, struct err *e
 
 static int files_find(struct hurt_files *h, struct err *e)
 {
+	struct hurt_area *const areas = h->areas;
+	const size_t n = h->n_areas;
 	size_t i = 0;
 	int r = 0;
 
-	while (i < h->n_areas && r >= 0)
-		r = files_answer(h, &h->areas[i++], e);
-	for (; i < h->n_areas; i++) {
+	while (i < n && r >= 0)
+		r = files_answer(h, &areas[i++], e);
+	for (; i < n; i++) {
 		const struct hurt_answer none = {
-			.area = &h->areas[i],
+			.area = &areas[i],
 			.why = r == -ECANCELED ? "interrupted" : "out of memory",
 		};
 
@@ -302,10 +304,11 @@ int hurt_files_find(struct hurt_files *h, const struct hurt_files_settings *s, s
 {
 	int r;
 
+	if (!h->areas)
+		return h->no_memory ? err_oom(e) : 0;
 	for (size_t i = 0; i < h->n_areas; i++)
 		extent_set_normalise(&h->areas[i].lost);
-	if (h->n_areas)
-		qsort(h->areas, h->n_areas, sizeof(h->areas[0]), area_compare);
+	qsort(h->areas, h->n_areas, sizeof(h->areas[0]), area_compare);
 	h->settings = s;
 	r = files_find(h, e);
 	/* it is the repository's, which may go before we do */

@@ -52,7 +52,7 @@ static void word_cut(char *word)
 	if (len <= REPO_IMAGE_WORD_MAX)
 		return;
 	chunk_id_of(word, len, &id);
-	snprintf(word + REPO_IMAGE_WORD_MAX - 2 * WORD_CUT_BYTES - 1, 2 * WORD_CUT_BYTES + 2, "-%s",
+	snprintf(word + (REPO_IMAGE_WORD_MAX - (sizeof(hex) - 1) - 1), sizeof(hex) + 1, "-%s",
 		 hex_encode(id.b, WORD_CUT_BYTES, hex));
 }
 
