@@ -72,7 +72,7 @@ void owners_done(struct owners *o);
 
 /*
  * Whose are the bytes of @wanted (normalised, within @io->size) in the file system @fs_type (libblkid's name)? Fills @ret,
- * which the caller frees in any case. Reads all inodes and directories once or twice; memory: some 40 bytes for each
+ * which the caller frees in any case. Reads all inodes and directories once or twice; memory: some 50 to 150 bytes for each
  * directory. Hostile input is safe. 0; -ENOTSUP: not one of the file systems that are understood (ext2, ext3, ext4, xfs,
  * btrfs), or one with a feature that is not; -EBADMSG: what describes the file system itself is lost; -ECANCELED; -ENOMEM; or
  * an error of @io.

@@ -9,8 +9,9 @@
  *
  * Invariants:
  * - what a table says is looked at as a whole before any of it is believed: a block with one bad pointer is a lost one;
- * - a step down in a tree lowers the level, so no tree has a circle; and all trees together may have no more blocks than
- *   the file system has (ext.visits), so that shared ones cost no more than those of a whole file system.
+ * - a step down in a tree lowers the level, so no tree has a circle; and all trees together, with the blocks of attributes
+ *   that are looked into, may have no more blocks than the file system has (ext.visits), so that shared ones cost no more
+ *   than those of a whole file system.
  */
 #pragma once
 
@@ -45,7 +46,8 @@ struct ext_value {
 };
 
 struct ext_piece_of_table {
-	uint64_t at;	/* block; 0: nothing */
+	uint64_t at; /* block; 0: nothing */
+	uint32_t count;
 	uint8_t *bytes; /* EXT_READ_BYTES */
 	bool lost[EXT_READ_BLOCKS];
 };
@@ -63,7 +65,7 @@ struct ext {
 	uint8_t *levels;	 /* EXT_LEVELS_MAX blocks */
 	uint8_t *names;		 /* EXT_READ_BYTES */
 	struct ext_piece_of_table table;
-	uint64_t visits;       /* blocks of trees that may still be read */
+	uint64_t visits;       /* blocks of trees and attributes that may still be read */
 	uint32_t *directories; /* their inodes, ascending */
 	size_t n_directories, directories_allocated;
 	struct ext_value *values; /* by inode */

@@ -60,15 +60,18 @@ static int table_load(struct ext *x, uint32_t number, uint64_t at, struct err *e
 	const uint64_t blocks = DIV_ROUND_UP(per_group * (uint64_t)inode_size(x), x->block_size);
 	const uint64_t unit = EXT_READ_BYTES / x->block_size;
 	const uint64_t from = ROUND_DOWN(at / x->block_size - table, unit);
+	const uint32_t count = (uint32_t)MIN(unit, blocks - from);
 	int r;
 
-	if (t->at == table + from)
+	/* where hostile tables overlap, a shorter piece may begin there as well */
+	if (t->at == table + from && t->count == count)
 		return 0;
 	t->at = 0;
-	r = ext_read_blocks(x, t->bytes, table + from, (uint32_t)MIN(unit, blocks - from), t->lost,
-			    e);
-	if (r >= 0)
+	r = ext_read_blocks(x, t->bytes, table + from, count, t->lost, e);
+	if (r >= 0) {
 		t->at = table + from;
+		t->count = count;
+	}
 	return r;
 }
 

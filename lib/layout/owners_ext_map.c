@@ -126,6 +126,9 @@ static bool extents_valid(const struct ext *x, const struct ext_inode *i, const 
 	if (le16_get(h.magic) != EXTENTS_MAGIC || le16_get(h.level) != level ||
 	    le16_get(h.entries) > le16_get(h.room) || used > bytes)
 		return false;
+	/* a tree that has got empty has one level: here something was lost */
+	if (level && !le16_get(h.entries))
+		return false;
 	/* the root's is the inode's */
 	if (x->checks && bytes == x->block_size) {
 		if (used > bytes - sizeof(check))

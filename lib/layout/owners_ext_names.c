@@ -10,8 +10,9 @@
 #include "lib/base/le.h"
 #include "lib/layout/owners_ext.h"
 
-#define INLINE_AT    44u /* in the inode, behind the parent's number */
-#define INLINE_BYTES 56u
+#define INLINE_AT     44u /* in the inode, behind the parent's number */
+#define INLINE_PARENT 4u  /* bytes of that, which count as the directory's */
+#define INLINE_BYTES  56u
 /* An attribute in the name space "system.". */
 #define SPACE_SYSTEM 7u
 #define TAIL_TYPE    0xdeu
@@ -41,6 +42,7 @@ _Static_assert(sizeof(struct tail) == 12, "as on disk");
 struct directory {
 	struct ext *x;
 	struct ext_inode i;
+	uint64_t next; /* block of it */
 	struct err *e;
 };
 
@@ -94,12 +96,14 @@ static int number_compare(const void *a, const void *b)
 	return m < n ? -1 : m > n;
 }
 
+/* Only what is one, whatever the entry says: there may be any number of these. */
 static bool is_directory(const struct ext *x, const struct entry *n)
 {
 	const uint32_t inode = le32_get(n->inode);
 
-	if (ext2fs_has_feature_filetype(x->fs->super) && n->type != EXT2_FT_UNKNOWN)
-		return n->type == EXT2_FT_DIR;
+	if (ext2fs_has_feature_filetype(x->fs->super) && n->type != EXT2_FT_UNKNOWN &&
+	    n->type != EXT2_FT_DIR)
+		return false;
 	return x->n_directories &&
 	       bsearch(&inode, x->directories, x->n_directories, sizeof(inode), number_compare);
 }
@@ -230,6 +234,10 @@ static int tell_run(void *ctx, const struct ext_run *run)
 	uint64_t count;
 	int r = 0;
 
+	/* it has no holes */
+	if (run->logical != d->next)
+		directory_lost(d);
+	d->next = run->logical + run->count;
 	if (run->logical >= end)
 		return 0;
 	count = MIN(run->count, end - run->logical);
@@ -247,32 +255,49 @@ static int tell_node(void *ctx, uint64_t block)
 
 /* ---- directories ---------------------------------------------------------------------------------------- */
 
-/* Where a map would be, and in an attribute what has no room there. */
-static int tell_inline(struct directory *d)
+/* What has no room where a map would be; false: there is no such. */
+static bool inline_rest(const struct directory *d, struct ext_attr *ret)
 {
 	struct ext_attrs a;
+
+	if (!ext_attrs_in_inode(d->x, &d->i, &a))
+		return false;
+	while (ext_attrs_next(&a, ret)) {
+		if (ret->space == SPACE_SYSTEM && ret->name_len == 4 &&
+		    !memcmp(ret->name, "data", 4) && ret->value && ret->value_len)
+			return true;
+	}
+	return false;
+}
+
+static int tell_inline(struct directory *d)
+{
 	struct ext_attr n;
+	const size_t rest = inline_rest(d, &n) ? n.value_len : 0;
 	int r = tell_entries(d, d->i.raw + INLINE_AT, INLINE_BYTES);
 
-	if (r < 0 || !ext_attrs_in_inode(d->x, &d->i, &a))
-		return r;
-	while (ext_attrs_next(&a, &n)) {
-		if (n.space != SPACE_SYSTEM || n.name_len != 4 || memcmp(n.name, "data", 4) != 0)
-			continue;
-		if (n.value && n.value_len)
-			return tell_entries(d, n.value, n.value_len);
-	}
-	return 0;
+	if (d->i.size != INLINE_PARENT + INLINE_BYTES + rest)
+		directory_lost(d);
+	return r < 0 || !rest ? r : tell_entries(d, n.value, rest);
+}
+
+static int tell_mapped(struct directory *d)
+{
+	const struct ext_map_seen seen = {
+		.run = tell_run,
+		.node = tell_node,
+		.ctx = d,
+	};
+	int r = ext_map_walk(d->x, &d->i, &seen, d->e);
+
+	if (r >= 0 && d->next != d->i.size / d->x->block_size)
+		directory_lost(d);
+	return r;
 }
 
 static int directory_entries(struct ext *x, uint32_t number, struct err *e)
 {
 	struct directory d = { .x = x, .e = e };
-	const struct ext_map_seen seen = {
-		.run = tell_run,
-		.node = tell_node,
-		.ctx = &d,
-	};
 	int r = ext_inode_load(x, number, &d.i, e);
 
 	if (r < 0)
@@ -284,7 +309,7 @@ static int directory_entries(struct ext *x, uint32_t number, struct err *e)
 	/* these names are not the ones that anybody knows */
 	if (d.i.flags & EXT4_ENCRYPT_FL)
 		return 0;
-	return ext_inode_inline(x, &d.i) ? tell_inline(&d) : ext_map_walk(x, &d.i, &seen, e);
+	return ext_inode_inline(x, &d.i) ? tell_inline(&d) : tell_mapped(&d);
 }
 
 int ext_entries(struct ext *x, struct err *e)

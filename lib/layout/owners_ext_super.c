@@ -365,44 +365,83 @@ static uint32_t groups_take(struct ext *x, unsigned long i, enum ext_group as)
 	return lost;
 }
 
-static int groups_try(struct ext *x, unsigned long i, uint64_t super, enum ext_group as,
-		      struct err *e)
+/* Groups that have copies. */
+struct copies {
+	dgrp_t groups[COPIES_MAX];
+	unsigned int count;
+};
+
+/* Of all descriptors, but those that are in the groups that they are of. */
+static struct copies copies_find(const struct ext *x)
 {
-	const uint64_t at = ext2fs_descriptor_block_loc2(x->fs, super, (dgrp_t)i);
-	int r = at < x->blocks ? ext_read_block(x, x->block, at, e) : -EBADMSG;
+	struct copies c = { 0 };
+
+	for (dgrp_t g = 1; g < x->fs->group_desc_count && c.count < COPIES_MAX; g++) {
+		if (ext2fs_bg_has_super(x->fs, g))
+			c.groups[c.count++] = g;
+	}
+	return c;
+}
+
+/* Is block @i of descriptors (meta_bg) in the first group of those that it is of, and copies in the second and the last? */
+static bool groups_meta(const struct ext *x, unsigned long i)
+{
+	return ext2fs_has_feature_meta_bg(x->fs->super) && i >= x->fs->super->s_first_meta_bg;
+}
+
+/*
+ * Where group @g has block @i of descriptors, or 0. As libext2fs writes them: its ext2fs_descriptor_block_loc2() is wrong with
+ * blocks of 1 KiB in clusters, where those of group 0 are one block further on.
+ */
+static uint64_t descriptors_at(const struct ext *x, unsigned long i, dgrp_t g)
+{
+	blk64_t all = 0, own = 0;
+
+	if (g >= x->fs->group_desc_count ||
+	    ext2fs_super_and_bgd_loc2(x->fs, g, NULL, &all, &own, NULL))
+		return 0;
+	if (groups_meta(x, i))
+		return own;
+	return all ? all + i : 0;
+}
+
+static int groups_try(struct ext *x, unsigned long i, dgrp_t g, enum ext_group as, struct err *e)
+{
+	const uint64_t at = descriptors_at(x, i, g);
+	int r = at && at < x->blocks ? ext_read_block(x, x->block, at, e) : -EBADMSG;
 
 	if (r == -EBADMSG)
 		return 1;
 	return r < 0 ? r : groups_take(x, i, as) != 0;
 }
 
-static int groups_read(struct ext *x, unsigned long i, struct err *e)
+static int groups_read(struct ext *x, unsigned long i, const struct copies *all, struct err *e)
 {
-	const uint32_t first_block = x->fs->super->s_first_data_block;
-	int r = groups_try(x, i, first_block, EXT_GROUP_GOOD, e);
-	unsigned int tried = 0;
+	const uint32_t per_block = EXT2_DESC_PER_BLOCK(x->fs->super);
+	const dgrp_t first = (dgrp_t)(i * per_block);
+	const bool meta = groups_meta(x, i);
+	const struct copies own = { { first + 1, first + per_block - 1 }, per_block > 1 ? 2 : 0 };
+	const struct copies *c = meta ? &own : all;
+	int r = groups_try(x, i, meta ? first : 0, EXT_GROUP_GOOD, e);
 
 	if (r <= 0)
 		return r;
-	owners_walk_lost(x->w, "descriptors of groups from %lu on",
-			 i * EXT2_DESC_PER_BLOCK(x->fs->super));
-	for (dgrp_t g = 1; r > 0 && g < x->fs->group_desc_count && tried < COPIES_MAX; g++) {
-		if (!ext2fs_bg_has_super(x->fs, g))
-			continue;
-		tried++;
-		r = groups_try(x, i, ext2fs_group_first_block2(x->fs, g), EXT_GROUP_COPY, e);
-	}
+	owners_walk_lost(x->w, "descriptors of groups from %u on", first);
+	for (unsigned int n = 0; r > 0 && n < c->count; n++)
+		r = groups_try(x, i, c->groups[n], EXT_GROUP_COPY, e);
 	return r < 0 ? r : 0;
 }
 
 int ext_groups_open(struct ext *x, struct err *e)
 {
+	const struct copies all = copies_find(x);
+
 	x->groups = calloc(x->fs->group_desc_count, 1);
 	x->fs->group_desc = calloc(x->fs->desc_blocks, x->block_size);
 	if (!x->groups || !x->fs->group_desc)
 		return -ENOMEM;
 	for (unsigned long i = 0; i < x->fs->desc_blocks; i++) {
-		int r = groups_read(x, i, e);
+		int r = groups_read(x, i, &all, e);
 
 		if (r < 0)
 			return r;

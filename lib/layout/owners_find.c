@@ -18,15 +18,17 @@
 #include "lib/layout/owners.h"
 #include "lib/layout/owners_fs.h"
 
+#define LINKS_MAX	8 /* names of a file that are looked at */
 #define DEPTH_MAX	4096
 #define PATH_BYTES_MAX	65536
-#define NAMED_FIRST	((size_t)65536)
+#define GROWN_FIRST	((size_t)65536)
 #define NAME_BYTES_MAX	4096
 #define PATHS_BYTES_MAX ((size_t)64 << 20) /* of all together */
 
 /* Where an inode is: of directories all, of others those that hold what was asked for. */
 struct link {
 	struct owner_id child, parent;
+	bool directory;
 	bool wanted; /* its name is needed */
 	char *name;  /* allocated, when it is known */
 };
@@ -41,7 +43,7 @@ struct owners_walk {
 	struct owner_id *holders; /* of found->items, sorted, each once */
 	size_t n_holders;
 	struct link *links; /* sorted by child once they are complete */
-	size_t n_links, links_allocated;
+	size_t n_links, links_allocated, links_most;
 	bool naming; /* the third walk */
 };
 
@@ -118,7 +120,7 @@ static int walk_add_piece(struct owners_walk *w, const struct owner *o)
 	/* however often the same is told, it takes no more room than what it is told of */
 	if (w->named.count > w->named_most) {
 		extent_set_normalise(&w->named);
-		w->named_most = MAX(2 * w->named.count, NAMED_FIRST);
+		w->named_most = MAX(2 * w->named.count, GROWN_FIRST);
 	}
 	if (found->count == OWNERS_MAX) {
 		found->more = true;
@@ -199,14 +201,59 @@ static bool walk_holds(const struct owners_walk *w, const struct owner_id *id)
 
 static int link_compare(const void *a, const void *b)
 {
-	return id_compare(&((const struct link *)a)->child, &((const struct link *)b)->child);
+	const struct link *x = a, *y = b;
+	const int r = id_compare(&x->child, &y->child);
+
+	return r ? r : id_compare(&x->parent, &y->parent);
 }
 
+/* The first of @child's, which are one behind the other; NULL: it has none. */
 static struct link *walk_link(const struct owners_walk *w, const struct owner_id *child)
 {
-	const struct link key = { .child = *child };
+	size_t low = 0, high = w->n_links;
 
-	return w->n_links ? bsearch(&key, w->links, w->n_links, sizeof(key), link_compare) : NULL;
+	while (low < high) {
+		const size_t middle = low + (high - low) / 2;
+
+		if (id_compare(&w->links[middle].child, child) < 0) {
+			low = middle + 1;
+		} else {
+			high = middle;
+		}
+	}
+	return low < w->n_links && !id_compare(&w->links[low].child, child) ? &w->links[low] : NULL;
+}
+
+/* The next one of the same child. */
+static struct link *walk_next_link(const struct owners_walk *w, struct link *l)
+{
+	return l + 1 < w->links + w->n_links && !id_compare(&l[1].child, &l->child) ? l + 1 : NULL;
+}
+
+/*
+ * A directory has one, a file as many as are needed: of some the way to the root may be lost. The same in the same directory
+ * counts once.
+ */
+static void walk_sort_links(struct owners_walk *w)
+{
+	size_t kept = 0, same = 1;
+
+	if (!w->n_links)
+		return;
+	qsort(w->links, w->n_links, sizeof(*w->links), link_compare);
+	for (size_t i = 1; i < w->n_links; i++) {
+		const struct link *l = &w->links[i];
+
+		if (id_compare(&w->links[kept].child, &l->child) != 0) {
+			same = 0;
+		} else if (l->directory || same == LINKS_MAX ||
+			   !id_compare(&w->links[kept].parent, &l->parent)) {
+			continue;
+		}
+		same++;
+		w->links[++kept] = *l;
+	}
+	w->n_links = kept + 1;
 }
 
 /* A name that no file can have is damage; the entry names nothing. */
@@ -215,28 +262,46 @@ static bool name_valid(const char *name, size_t len)
 	return len && len <= NAME_BYTES_MAX && !memchr(name, '/', len) && !memchr(name, 0, len);
 }
 
+/* The third walk: is it a name that is needed? */
+static int walk_name(struct owners_walk *w, const struct owner_id *parent,
+		     const struct owner_id *child, const char *name, size_t len)
+{
+	struct link *l = walk_link(w, child);
+
+	while (l && id_compare(&l->parent, parent) != 0)
+		l = walk_next_link(w, l);
+	if (!l || !l->wanted || l->name)
+		return 0;
+	l->name = strndup(name, len);
+	return l->name ? 0 : -ENOMEM;
+}
+
 int owners_walk_entry(struct owners_walk *w, struct owner_id parent, struct owner_id child,
 		      bool directory, const char *name, size_t len)
 {
-	struct link *l;
-
 	if (cancel_raised(w->cancel))
 		return -ECANCELED;
 	if (!name_valid(name, len))
 		return 0;
-	if (w->naming) {
-		l = walk_link(w, &child);
-		if (!l || !l->wanted || l->name || id_compare(&l->parent, &parent) != 0)
-			return 0;
-		l->name = strndup(name, len);
-		return l->name ? 0 : -ENOMEM;
-	}
+	if (w->naming)
+		return walk_name(w, &parent, &child, name, len);
 	if (!directory && !walk_holds(w, &child))
 		return 0;
+	/* as with `named` */
+	if (w->n_links > w->links_most) {
+		walk_sort_links(w);
+		w->links_most = MAX(2 * w->n_links, GROWN_FIRST);
+	}
 	if (ARRAY_ROOM(w->links, w->n_links, w->links_allocated, 1024) < 0)
 		return -ENOMEM;
-	w->links[w->n_links++] = (struct link){ .child = child, .parent = parent };
+	w->links[w->n_links++] =
+		(struct link){ .child = child, .parent = parent, .directory = directory };
 	return 0;
+}
+
+int owners_walk_check(const struct owners_walk *w)
+{
+	return cancel_raised(w->cancel) ? -ECANCELED : 0;
 }
 
 void owners_walk_lost(struct owners_walk *w, const char *format, ...)
@@ -272,71 +337,68 @@ static int walk_make_holders(struct owners_walk *w)
 	return 0;
 }
 
-/* Of several names of one inode one is kept: whichever the sorting puts first. */
-static void walk_sort_links(struct owners_walk *w)
-{
-	size_t kept = 0;
-
-	if (!w->n_links)
-		return;
-	qsort(w->links, w->n_links, sizeof(*w->links), link_compare);
-	for (size_t i = 1; i < w->n_links; i++) {
-		if (id_compare(&w->links[kept].child, &w->links[i].child) != 0)
-			w->links[++kept] = w->links[i];
-	}
-	w->n_links = kept + 1;
-}
-
-/* Mark all that is on the way from the root to @id. */
+/* Mark all that is on the ways from the root to @id. */
 static void walk_want(struct owners_walk *w, struct owner_id id)
 {
-	struct link *l = walk_link(w, &id);
+	for (struct link *l = walk_link(w, &id); l; l = walk_next_link(w, l)) {
+		struct link *up = l;
 
-	for (unsigned int depth = 0; l && !l->wanted && depth < DEPTH_MAX; depth++) {
-		l->wanted = true;
-		l = walk_link(w, &l->parent);
+		for (unsigned int depth = 0; up && !up->wanted && depth < DEPTH_MAX; depth++) {
+			up->wanted = true;
+			up = walk_link(w, &up->parent);
+		}
 	}
 }
 
-/*
- * The path of @id, allocated, written from its end; NULL in *@ret: it has none. 0 or -ENOMEM.
- */
-static int walk_path(const struct owners_walk *w, struct owner_id root, struct owner_id id,
-		     char **ret)
+/* The path by way of @l, written from the end of @path on, of PATH_BYTES_MAX bytes; NULL: it does not lead to the root. */
+static const char *walk_way(const struct owners_walk *w, struct owner_id root, const struct link *l,
+			    char *path)
 {
-	_cleanup_free_ char *path = malloc(PATH_BYTES_MAX);
 	size_t at = PATH_BYTES_MAX - 1;
 
-	*ret = NULL;
-	if (!path)
-		return -ENOMEM;
 	path[at] = '\0';
-	for (unsigned int depth = 0; id_compare(&id, &root) != 0; depth++) {
-		const struct link *l = walk_link(w, &id);
+	for (unsigned int depth = 0; depth < DEPTH_MAX; depth++) {
 		const size_t len = l && l->name ? strlen(l->name) : 0;
 
-		if (!len || depth == DEPTH_MAX || len + 1 > at)
-			return 0;
+		if (!len || len + 1 > at)
+			return NULL;
 		at -= len;
 		memcpy(path + at, l->name, len);
 		path[--at] = '/';
-		id = l->parent;
+		if (!id_compare(&l->parent, &root))
+			return path + at;
+		l = walk_link(w, &l->parent);
 	}
-	if (!path[at])
-		path[--at] = '/';
-	*ret = strdup(path + at);
-	return *ret ? 0 : -ENOMEM;
+	return NULL;
+}
+
+/* The path of @id, allocated; NULL in *@ret: it has none. @room: PATH_BYTES_MAX bytes. 0 or -ENOMEM. */
+static int walk_path(const struct owners_walk *w, struct owner_id root, struct owner_id id,
+		     char *room, char **ret)
+{
+	const char *path = id_compare(&id, &root) ? NULL : "/";
+
+	for (struct link *l = walk_link(w, &id); l && !path; l = walk_next_link(w, l))
+		path = walk_way(w, root, l, room);
+	*ret = path ? strdup(path) : NULL;
+	return path && !*ret ? -ENOMEM : 0;
 }
 
 /* Deep directories make long paths of many files; what does not fit any more is left out. */
 static int walk_make_paths(const struct owners_walk *w, struct owner_id root)
 {
+	_cleanup_free_ char *room = malloc(PATH_BYTES_MAX);
 	struct owners *o = w->found;
 	size_t bytes = 0;
 
+	if (!room)
+		return -ENOMEM;
 	for (size_t i = 0; i < o->count; i++) {
-		const int r = walk_path(w, root, owner_id_of(&o->items[i]), &o->items[i].path);
+		const struct owner_id id = owner_id_of(&o->items[i]);
+		int r = owners_walk_check(w);
 
+		if (r >= 0)
+			r = walk_path(w, root, id, room, &o->items[i].path);
 		if (r < 0)
 			return r;
 		bytes += o->items[i].path ? strlen(o->items[i].path) : 0;

@@ -42,6 +42,8 @@ struct owners_fs {
 };
 extern const struct owners_fs owners_ext, owners_xfs, owners_btrfs;
 
+/* 0, or -ECANCELED: for whoever does much without a call of the others. */
+int owners_walk_check(const struct owners_walk *w);
 uint64_t owners_walk_size(const struct owners_walk *w); /* bytes of the file system */
 /*
  * Exactly @len bytes at @offset. -EBADMSG: they are lost, or not within the file system (hostile input may name such):

@@ -14,7 +14,7 @@ static bool of_value(const struct scene *s, const struct owner *o)
 
 	if (o->kind != OWNER_ATTRIBUTES || o->length != 512)
 		return false;
-	memcpy(&flags, s->image + o->at + 32, sizeof(flags));
+	memcpy(&flags, s->disk.image + o->at + 32, sizeof(flags));
 	return le32_get(flags) & EXT4_EA_INODE_FL;
 }
 
@@ -22,7 +22,7 @@ static bool of_value(const struct scene *s, const struct owner *o)
 static bool in_value(const struct scene *s, const struct owner *o)
 {
 	return o->kind == OWNER_ATTRIBUTES &&
-	       !memcmp(s->image + o->at, VALUE_MARK, strlen(VALUE_MARK));
+	       !memcmp(s->disk.image + o->at, VALUE_MARK, strlen(VALUE_MARK));
 }
 
 /* All that is told but values of attributes with inodes of their own; how many bytes these are is returned. */
@@ -63,12 +63,12 @@ static void assert_named(const struct scene *s, const struct owners *o)
 {
 	for (size_t i = 0; i < o->count; i++) {
 		const struct owner *x = &o->items[i];
-		const struct name *n = scene_name(s, x->inode);
+		const struct name *n = scene_name(&s->disk, x->inode);
 
 		assert_non_null(n);
 		if (!n->path) {
 			assert_null(x->path);
-		} else if (!x->path || !scene_has(s, x->inode, x->path)) {
+		} else if (!x->path || !scene_has(&s->disk, x->inode, x->path)) {
 			fail_msg("inode %lu is not %s", x->inode,
 				 x->path ? x->path : "without a name");
 		}
@@ -112,9 +112,10 @@ static void assert_true_pieces(const struct scene *s, const struct owners *o)
 		if (in_value(s, x) || of_value(s, x))
 			continue;
 		/* a lost inode of a value is known by its place only */
-		if (!covered(&s->truth, &p) && !(x->kind == OWNER_MAP && !scene_name(s, x->inode)))
+		if (!covered(&s->truth, &p) &&
+		    !(x->kind == OWNER_MAP && !scene_name(&s->disk, x->inode)))
 			fail_msg("at %lu: not of inode %lu, kind %d", x->at, x->inode, x->kind);
-		if (x->path && !scene_has(s, x->inode, x->path))
+		if (x->path && !scene_has(&s->disk, x->inode, x->path))
 			fail_msg("inode %lu is not %s", x->inode, x->path);
 	}
 }
@@ -142,7 +143,7 @@ static void assert_rest_told(const struct scene *s, const struct extent_set *los
 	(void)told_pieces(s, o, &told);
 	for (size_t i = 0; i < s->truth.count; i++) {
 		const struct piece *t = &s->truth.items[i];
-		const struct name *n = scene_name(s, t->inode);
+		const struct name *n = scene_name(&s->disk, t->inode);
 
 		/* that it is in use only the bitmap says */
 		if (!n->path || t->inode == known || covered(&told, t))

@@ -6,15 +6,6 @@
 
 #include "tests/unit/owners-xfs-scene.h"
 
-static unsigned int seed = 1;
-
-static uint64_t any(uint64_t below)
-{
-	const uint64_t n = ((uint64_t)rand_r(&seed) << 31) ^ (uint64_t)rand_r(&seed);
-
-	return below ? n % below : 0;
-}
-
 static void owner_bits(const struct owner *o, struct bits *b)
 {
 	const struct bit all = { o->at, o->inode, o->offset, o->length, o->kind };
@@ -56,20 +47,11 @@ static void assert_same_bits(const struct bits *a, const struct bits *b)
 static void assert_named(const struct scene *s, const struct owners *o)
 {
 	for (size_t i = 0; i < o->count; i++) {
-		if (!scene_has(s, o->items[i].inode, o->items[i].path)) {
+		if (!scene_has(&s->disk, o->items[i].inode, o->items[i].path)) {
 			fail_msg("inode %llu is not %s", (unsigned long long)o->items[i].inode,
 				 o->items[i].path ? o->items[i].path : "without a name");
 		}
 	}
-}
-
-static const struct name *named(const struct scene *s, const char *path)
-{
-	for (size_t i = 0; i < s->n_names; i++) {
-		if (!strcmp(s->names[i].path, path))
-			return &s->names[i];
-	}
-	return NULL;
 }
 
 /* One owner's stretch: the first of this kind. */
@@ -80,11 +62,11 @@ static struct extent stretch_of(const struct scene *s, const char *path, enum ow
 	struct owners o;
 	struct err e = { 0 };
 
-	assert_int_equal(scene_find_all(s, NULL, &o, &e), 0);
+	assert_int_equal(scene_find_all(&s->disk, NULL, &o, &e), 0);
 	for (size_t i = 0; i < o.count && !x.length; i++) {
 		const struct owner *w = &o.items[i];
 
-		if (w->inode == named(s, path)->inode && w->kind == kind &&
+		if (w->inode == scene_named(&s->disk, path)->inode && w->kind == kind &&
 		    in_inodes(s, w) == within)
 			x = (struct extent){ w->at, w->length };
 	}
@@ -109,14 +91,14 @@ static void find_hurt(const struct scene *s, const struct owners *all,
 	*ret_directory = false;
 	for (size_t i = 0; i < all->count; i++) {
 		const struct owner *o = &all->items[i];
-		const struct name *n = scene_name(s, o->inode);
+		const struct name *n = scene_name(&s->disk, o->inode);
 		const uint64_t from = ROUND_DOWN(o->at, block);
 		const bool table = o->kind == OWNER_MAP || in_inodes(s, o);
 
 		if (!extent_set_overlaps(lost, from, ROUND_UP(o->at + o->length, block) - from))
 			continue;
 		if (table)
-			hurt[n - s->names] = true;
+			hurt[n - s->disk.names] = true;
 		if (S_ISDIR(n->mode))
 			*ret_directory = true;
 	}
@@ -126,17 +108,17 @@ static void find_hurt(const struct scene *s, const struct owners *all,
 static void assert_rest_told(const struct scene *s, const struct extent_set *lost,
 			     const struct bits *told, const struct owners *o)
 {
-	bool *hurt = calloc(s->n_names, sizeof(*hurt)), directory;
+	bool *hurt = calloc(s->disk.n_names, sizeof(*hurt)), directory;
 	struct owners all;
 	struct err e = { 0 };
 
 	assert_non_null(hurt);
-	assert_int_equal(scene_find_all(s, NULL, &all, &e), 0);
+	assert_int_equal(scene_find_all(&s->disk, NULL, &all, &e), 0);
 	find_hurt(s, &all, lost, hurt, &directory);
 	for (size_t i = 0; i < s->truth.count; i++) {
 		const struct bit *b = &s->truth.items[i];
 
-		if (!hurt[scene_name(s, be64toh(b->inode)) - s->names])
+		if (!hurt[scene_name(&s->disk, be64toh(b->inode)) - s->disk.names])
 			assert_true(bits_have(told, b));
 	}
 	if (!directory)
@@ -153,17 +135,17 @@ static void check_lost(const struct scene *s, const struct extent_set *lost, boo
 	struct owners o;
 	struct err e = { 0 };
 
-	assert_int_equal(scene_find_all(s, lost, &o, &e), 0);
+	assert_int_equal(scene_find_all(&s->disk, lost, &o, &e), 0);
 	told_bits(s, &o, &told);
 	for (size_t i = 0; i < told.count; i++)
 		assert_true(bits_have(&s->truth, &told.items[i]));
 	for (size_t i = 0; i < o.count; i++) {
 		const struct owner *w = &o.items[i];
 
-		unnamed = unnamed || !scene_has(s, w->inode, w->path);
+		unnamed = unnamed || !scene_has(&s->disk, w->inode, w->path);
 		if (w->path)
-			assert_true(scene_has(s, w->inode, w->path));
-		assert_non_null(scene_name(s, w->inode));
+			assert_true(scene_has(&s->disk, w->inode, w->path));
+		assert_non_null(scene_name(&s->disk, w->inode));
 	}
 	if (told.count < s->truth.count || unnamed) {
 		assert_true(o.incomplete);

@@ -1,44 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Whose bytes of an ext4 with encrypted directories: told, but names that nobody can read are none. Root. */
-#include <errno.h>
-#include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <linux/fscrypt.h>
 
-#include <cmocka.h>
-
-#include "lib/base/cleanup.h"
-#include "lib/base/io.h"
-#include "lib/layout/owners.h"
+#include "tests/unit/owners-scene.h"
 
 #define DISK_BYTES (UINT64_C(16) << 20)
 #define KEY_BYTES  64
 
-static char dir[] = "/var/tmp/test-owners-encrypted-XXXXXX";
+static struct scene_disk disk;
 static uint64_t secret, below, plain; /* inodes */
-
-static void run(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void run(const char *format, ...)
-{
-	char command[512];
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(command, sizeof(command), format, ap);
-	va_end(ap);
-	if (system(command) != 0) /* NOLINT(cert-env33-c) */
-		fail_msg("%s", command);
-}
 
 /* False: this kernel has none. */
 static bool encrypt(const char *path)
@@ -68,41 +40,22 @@ static bool encrypt(const char *path)
 
 static uint64_t write_file(const char *name)
 {
-	char path[128], data[5000] = { 'x' };
-	_cleanup_close_ int fd = -EBADF;
+	_cleanup_close_ int fd = scene_open(name);
+	const char data[5000] = { 'x' };
 	struct stat st;
 
-	snprintf(path, sizeof(path), "%s/mnt/%s", dir, name);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-	assert_true(fd >= 0);
 	assert_int_equal(io_pwrite_all(fd, data, sizeof(data), 0), 0);
 	assert_int_equal(fstat(fd, &st), 0);
 	return st.st_ino;
 }
 
-static int disk_read(void *ctx, void *buf, size_t len, uint64_t offset, struct err *e)
-{
-	(void)e;
-	return io_pread_all(*(int *)ctx, buf, len, offset);
-}
-
 static void names_that_cannot_be_read_are_none(void **state)
 {
-	char path[128];
-	struct extent all = { 0, DISK_BYTES };
-	const struct extent_set wanted = { .items = &all, .count = 1 };
 	uint64_t secret_bytes = 0, plain_bytes = 0, below_bytes = 0;
-	struct owners_io io = { .read = disk_read, .size = DISK_BYTES };
 	struct owners o;
 	struct err e = { 0 };
-	int fd;
 
-	snprintf(path, sizeof(path), "%s/disk", dir);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	assert_true(fd >= 0);
-	io.ctx = &fd;
-	assert_int_equal(owners_find("ext4", &io, &wanted, NULL, &o, &e), 0);
-	close(fd);
+	assert_int_equal(scene_find_all(&disk, NULL, &o, &e), 0);
 	assert_false(o.incomplete);
 	for (size_t i = 0; i < o.count; i++) {
 		const struct owner *x = &o.items[i];
@@ -127,22 +80,22 @@ static void names_that_cannot_be_read_are_none(void **state)
 /* False: nothing to be tested here. */
 static bool make(void)
 {
-	char path[128];
 	bool can;
 
-	assert_non_null(mkdtemp(dir));
-	run("truncate -s %llu %s/disk && mkfs.ext4 -q -F -b 4096 -O encrypt %s/disk && mkdir %s/mnt && "
-	    "mount -o loop %s/disk %s/mnt && mkdir %s/mnt/closed",
-	    (unsigned long long)DISK_BYTES, dir, dir, dir, dir, dir, dir);
-	snprintf(path, sizeof(path), "%s/mnt/closed", dir);
-	can = encrypt(path);
+	scene_disk_begin(&disk, "/var/tmp", "encrypted", "ext4", DISK_BYTES);
+	scene_run("mkfs.ext4 -q -F -b 4096 -O encrypt %s", disk.file);
+	scene_mount(&disk);
+	assert_int_equal(mkdir("closed", 0755), 0);
+	can = encrypt("closed");
 	plain = write_file("plain");
 	if (can) {
 		secret = write_file("closed/secret");
-		run("mkdir %s/mnt/closed/sub", dir);
+		assert_int_equal(mkdir("closed/sub", 0755), 0);
 		below = write_file("closed/sub/below");
 	}
-	run("umount %s/mnt", dir);
+	assert_int_equal(chdir("/"), 0);
+	scene_run("umount %s", disk.mnt);
+	scene_map(&disk);
 	return can;
 }
 
@@ -162,6 +115,6 @@ int main(void)
 	} else {
 		puts("skipped: this kernel does not encrypt files");
 	}
-	run("rm -r %s", dir);
+	scene_disk_end(&disk);
 	return r;
 }

@@ -18,12 +18,7 @@ static const struct scene_plan plans[] = {
 #define SCENES ARRAY_SIZE(plans)
 static struct scene scenes[SCENES];
 
-static unsigned int seed = 1, lost_inodes;
-
-static uint64_t any(uint64_t below)
-{
-	return (((uint64_t)rand_r(&seed) << 31) ^ (uint64_t)rand_r(&seed)) % below;
-}
+static unsigned int lost_inodes;
 
 static void all_of_it_is_told_as_the_kernel_maps_it(void **state)
 {
@@ -34,7 +29,7 @@ static void all_of_it_is_told_as_the_kernel_maps_it(void **state)
 		struct err e = { 0 };
 		uint64_t values;
 
-		assert_int_equal(scene_find_all(s, NULL, &o, &e), 0);
+		assert_int_equal(scene_find_all(&s->disk, NULL, &o, &e), 0);
 		if (o.incomplete)
 			fail_msg("%zu: lost %s", i, o.lost.text);
 		assert_false(o.more);
@@ -85,14 +80,8 @@ static void check_stretches(const struct scene *s, const struct owners *all, uns
 	struct owners o;
 	struct err e = { 0 };
 
-	for (unsigned int i = 0; i <= n; i++) {
-		const struct owner *near = &all->items[any(all->count)];
-		const uint64_t from = near->at - MIN(near->at, any(9000));
-
-		assert_int_equal(extent_set_add(&wanted, from, 1 + any(50000)), 0);
-	}
-	extent_set_normalise(&wanted);
-	assert_int_equal(scene_find(s, &wanted, NULL, &o, &e), 0);
+	scene_stretches(all, n + 1, &wanted);
+	assert_int_equal(scene_find(&s->disk, &wanted, NULL, &o, &e), 0);
 	assert_named(s, &o);
 	cut(all, &wanted, &expected);
 	for (size_t i = 0; i < o.count; i++) {
@@ -114,7 +103,7 @@ static void stretches_are_told_as_the_same_cut_out_of_all(void **state)
 		struct owners all;
 		struct err e = { 0 };
 
-		assert_int_equal(scene_find_all(&scenes[i], NULL, &all, &e), 0);
+		assert_int_equal(scene_find_all(&scenes[i].disk, NULL, &all, &e), 0);
 		for (unsigned int n = 0; n < 8; n++)
 			check_stretches(&scenes[i], &all, n);
 		owners_done(&all);
@@ -130,8 +119,8 @@ static void check_with_lost(const struct scene *s, const struct extent_set *lost
 	struct err e = { 0 };
 
 	/* a byte that is lost costs its block */
-	assert_int_equal(extent_set_align(lost, s->block, s->size, &blocks), 0);
-	assert_int_equal(scene_find_all(s, lost, &o, &e), 0);
+	assert_int_equal(extent_set_align(lost, s->block, s->disk.size, &blocks), 0);
+	assert_int_equal(scene_find_all(&s->disk, lost, &o, &e), 0);
 	assert_true_pieces(s, &o);
 	assert_rest_told(s, &blocks, &o);
 	assert_true(o.incomplete || !tables_lost(s, lost));
@@ -174,12 +163,12 @@ static void copies_stand_in_for_super_block_and_descriptors(void **state)
 
 		/* that one has one group only */
 		if (strstr(plans[i % SCENES].options, "bigalloc")) {
-			assert_int_equal(scene_find_all(s, &lost, &o, &e), -EBADMSG);
+			assert_int_equal(scene_find_all(&s->disk, &lost, &o, &e), -EBADMSG);
 			assert_non_null(strstr(e.text, "super block"));
 			owners_done(&o);
 			continue;
 		}
-		assert_int_equal(scene_find_all(s, &lost, &o, &e), 0);
+		assert_int_equal(scene_find_all(&s->disk, &lost, &o, &e), 0);
 		assert_true(o.incomplete);
 		assert_non_null(strstr(o.lost.text, "super block"));
 		owners_done(&o);
@@ -196,7 +185,7 @@ static void lost_descriptors_are_taken_from_copies(void **state)
 		struct owners o;
 		struct err e = { 0 };
 
-		assert_int_equal(scene_find_all(s, &lost, &o, &e), 0);
+		assert_int_equal(scene_find_all(&s->disk, &lost, &o, &e), 0);
 		assert_non_null(strstr(o.lost.text, "descriptors"));
 		if (strstr(plans[i].options, "bigalloc")) {
 			assert_int_equal(o.count, 0);
@@ -209,12 +198,7 @@ static void lost_descriptors_are_taken_from_copies(void **state)
 
 static uint64_t inode_of(const struct scene *s, const char *path)
 {
-	for (size_t i = 0; i < s->n_names; i++) {
-		if (s->names[i].path && !strcmp(s->names[i].path, path))
-			return s->names[i].inode;
-	}
-	fail_msg("no %s", path);
-	return 0;
+	return scene_named(&s->disk, path)->inode;
 }
 
 /* One of its pieces, but not the inode itself where there is another. */
@@ -258,7 +242,7 @@ static void check_lost_inode(const struct scene *s, const char *path)
 	if (extent_set_overlaps(&lost, place_of(s, 2), 1) ||
 	    (strlen(path) > 4 && extent_set_overlaps(&lost, place_of(s, inode_of(s, "/few")), 1)))
 		return;
-	assert_int_equal(scene_find(s, &lost, &lost, &o, &e), 0);
+	assert_int_equal(scene_find(&s->disk, &lost, &lost, &o, &e), 0);
 	assert_true(o.incomplete);
 	assert_non_null(strstr(o.lost.text, "inode"));
 	for (size_t n = 0; n < o.count; n++) {
@@ -266,7 +250,7 @@ static void check_lost_inode(const struct scene *s, const char *path)
 		if (o.items[n].inode != inode)
 			continue;
 		found = true;
-		assert_true(o.items[n].path && scene_has(s, inode, o.items[n].path));
+		assert_true(o.items[n].path && scene_has(&s->disk, inode, o.items[n].path));
 	}
 	assert_true(found);
 	owners_done(&o);
@@ -296,12 +280,12 @@ static void a_lost_block_of_a_directory_costs_its_names_only(void **state)
 
 		at.start += at.length - s->block;
 		at.length = s->block;
-		assert_int_equal(scene_find_all(s, &lost, &o, &e), 0);
+		assert_int_equal(scene_find_all(&s->disk, &lost, &o, &e), 0);
 		assert_true(o.incomplete);
 		assert_non_null(strstr(o.lost.text, "directory"));
 		assert_rest_told(s, &lost, &o);
 		for (size_t n = 0; n < o.count; n++) {
-			const struct name *x = scene_name(s, o.items[n].inode);
+			const struct name *x = scene_name(&s->disk, o.items[n].inode);
 
 			named += o.items[n].path != NULL;
 			nameless += x && x->path && !o.items[n].path;
@@ -316,7 +300,7 @@ static void a_lost_block_of_a_directory_costs_its_names_only(void **state)
 /* In the super block, with its check value as it has to be. */
 static void super_set(struct scene *s, size_t at, uint32_t value)
 {
-	uint8_t *sb = s->image + 1024;
+	uint8_t *sb = s->disk.image + 1024;
 	const le32_t v = le32(value);
 	le32_t check;
 
@@ -330,7 +314,7 @@ static uint32_t super_get(const struct scene *s, size_t at)
 {
 	le32_t v;
 
-	memcpy(&v, s->image + 1024 + at, sizeof(v));
+	memcpy(&v, s->disk.image + 1024 + at, sizeof(v));
 	return le32_get(v);
 }
 
@@ -356,7 +340,7 @@ static void unknown_features_are_refused(void **state)
 		struct err e = { 0 };
 
 		super_set(s, at, old | features[i / SCENES].bit);
-		assert_int_equal(scene_find_all(s, NULL, &o, &e), -ENOTSUP);
+		assert_int_equal(scene_find_all(&s->disk, NULL, &o, &e), -ENOTSUP);
 		assert_non_null(strstr(e.text, "features"));
 		super_set(s, at, old);
 		owners_done(&o);
@@ -372,7 +356,7 @@ static void a_journal_that_is_not_replayed_is_said(void **state)
 		struct err e = { 0 };
 
 		super_set(s, INCOMPATIBLE_AT, old | 0x4);
-		assert_int_equal(scene_find_all(s, NULL, &o, &e), 0);
+		assert_int_equal(scene_find_all(&s->disk, NULL, &o, &e), 0);
 		assert_true(o.incomplete);
 		assert_non_null(strstr(o.lost.text, "journal"));
 		super_set(s, INCOMPATIBLE_AT, old);
@@ -395,9 +379,9 @@ static void a_changed_inode_is_not_believed(void **state)
 				at = s->truth.items[n].at;
 		}
 		/* its first extent's block */
-		s->image[at + 60] ^= 1;
-		assert_int_equal(scene_find_all(s, NULL, &o, &e), 0);
-		s->image[at + 60] ^= 1;
+		s->disk.image[at + 60] ^= 1;
+		assert_int_equal(scene_find_all(&s->disk, NULL, &o, &e), 0);
+		s->disk.image[at + 60] ^= 1;
 		assert_true(o.incomplete);
 		assert_non_null(strstr(o.lost.text, "inode"));
 		for (size_t n = 0; n < o.count; n++)
@@ -409,47 +393,40 @@ static void a_changed_inode_is_not_believed(void **state)
 
 static void what_is_not_one_is_refused(void **state)
 {
-	struct scene s = { .size = 8 << 20 };
+	struct scene_disk d = { .type = "ext4", .size = 8 << 20 };
 	struct owners o;
 	struct err e = { 0 };
 
-	s.image = calloc(1, s.size);
-	assert_non_null(s.image);
-	assert_int_equal(scene_find_all(&s, NULL, &o, &e), -EBADMSG);
+	d.image = calloc(1, d.size);
+	assert_non_null(d.image);
+	assert_int_equal(scene_find_all(&d, NULL, &o, &e), -EBADMSG);
 	owners_done(&o);
-	s.size = 512;
-	assert_int_equal(scene_find_all(&s, NULL, &o, &e), -EBADMSG);
+	d.size = 512;
+	assert_int_equal(scene_find_all(&d, NULL, &o, &e), -EBADMSG);
 	owners_done(&o);
-	s.size = 0;
-	assert_int_equal(scene_find(&s, &(struct extent_set){ 0 }, NULL, &o, &e), -EBADMSG);
+	d.size = 0;
+	assert_int_equal(scene_find(&d, &(struct extent_set){ 0 }, NULL, &o, &e), -EBADMSG);
 	owners_done(&o);
-	free(s.image);
+	free(d.image);
 }
 
 /* No kernel needed: what is in use but no file's. */
 static void quota_and_orphan_files_are_nobodys(void **state)
 {
-	struct scene s = { .size = 16 << 20 };
-	char path[] = "/var/tmp/test-owners-ext-XXXXXX";
-	int fd = mkstemp(path);
+	struct scene_disk d = { 0 };
 	struct owners o;
 	struct err e = { 0 };
 
-	assert_true(fd >= 0);
-	assert_int_equal(ftruncate(fd, (off_t)s.size), 0);
-	scene_run("mkfs.ext4 -q -F -O quota,project,orphan_file %s", path);
-	s.image = malloc(s.size);
-	assert_non_null(s.image);
-	assert_int_equal(io_pread_all(fd, s.image, s.size, 0), 0);
-	assert_int_equal(scene_find_all(&s, NULL, &o, &e), 0);
+	scene_disk_begin(&d, "/var/tmp", "ext", "ext4", 16 << 20);
+	scene_run("mkfs.ext4 -q -F -O quota,project,orphan_file %s", d.file);
+	scene_map(&d);
+	assert_int_equal(scene_find_all(&d, NULL, &o, &e), 0);
 	assert_false(o.incomplete);
 	assert_true(o.count >= 4);
 	for (size_t i = 0; i < o.count; i++)
 		assert_true(o.items[i].inode == 2 || o.items[i].inode == 11);
 	owners_done(&o);
-	free(s.image);
-	close(fd);
-	unlink(path);
+	scene_disk_end(&d);
 }
 
 /* Every block of the map of /sparse leads to itself only, on each level. */
@@ -457,14 +434,13 @@ static void maps_in_circles_end(void **state)
 {
 	struct scene *s = &scenes[SCENES - 1];
 	const uint64_t inode = inode_of(s, "/sparse");
-	struct extent one = { s->size - s->block, s->block };
-	const struct extent_set wanted = { .items = &one, .count = 1 };
-	_cleanup_free_ uint8_t *image = malloc(s->size);
+	const struct extent last = { s->disk.size - s->block, s->block };
+	_cleanup_free_ uint8_t *image = malloc(s->disk.size);
 	struct owners o;
 	struct err e = { 0 };
 
 	assert_non_null(image);
-	memcpy(image, s->image, s->size);
+	memcpy(image, s->disk.image, s->disk.size);
 	for (size_t i = 0; i < s->truth.count; i++) {
 		const struct piece *t = &s->truth.items[i];
 
@@ -473,12 +449,12 @@ static void maps_in_circles_end(void **state)
 		for (uint64_t at = t->at; at < t->at + t->length; at += 4) {
 			const le32_t self = le32((uint32_t)(at / s->block));
 
-			memcpy(s->image + at, &self, sizeof(self));
+			memcpy(s->disk.image + at, &self, sizeof(self));
 		}
 	}
-	assert_int_equal(scene_find(s, &wanted, NULL, &o, &e), 0);
+	assert_int_equal(scene_find_at(&s->disk, last, NULL, &o, &e), 0);
 	owners_done(&o);
-	memcpy(s->image, image, s->size);
+	memcpy(s->disk.image, image, s->disk.size);
 }
 
 /* Small ones without check values, so that what is changed is looked at. */
@@ -498,17 +474,17 @@ static void changed_tables_do_no_harm(void **state)
 			const struct piece *near = &s.truth.items[any(s.truth.count)];
 			const bool head = any(8) == 0;
 			const uint64_t at = head ? any(16384) : near->at + any(near->length);
-			const uint8_t old = s.image[at];
+			const uint8_t old = s.disk.image[at];
 			struct owners o;
 			struct err e = { 0 };
 			int r;
 
 			if (!head && near->kind == OWNER_DATA)
 				continue;
-			s.image[at] ^= (uint8_t)(1 + any(255));
-			r = scene_find_all(&s, NULL, &o, &e);
+			s.disk.image[at] ^= (uint8_t)(1 + any(255));
+			r = scene_find_all(&s.disk, NULL, &o, &e);
 			assert_true(r == 0 || ((r == -EBADMSG || r == -ENOTSUP) && e.text[0]));
-			s.image[at] = old;
+			s.disk.image[at] = old;
 			owners_done(&o);
 		}
 		scene_done(&s);
@@ -516,7 +492,7 @@ static void changed_tables_do_no_harm(void **state)
 }
 
 struct failing {
-	struct scene_disk disk;
+	struct scene_reader scene;
 	uint64_t reads; /* left */
 };
 
@@ -527,7 +503,7 @@ static int failing_read(void *ctx, void *buf, size_t len, uint64_t offset, struc
 	if (!f->reads)
 		return err_set(e, -ENODEV, "gone");
 	f->reads--;
-	return scene_read(&f->disk, buf, len, offset, e);
+	return scene_read(&f->scene, buf, len, offset, e);
 }
 
 /* Whichever read it is of. */
@@ -537,9 +513,9 @@ static void an_error_of_the_device_ends_it(void **state)
 		int r = -ENODEV;
 
 		for (uint64_t reads = 0; r < 0; reads += 1 + reads / 8) {
-			struct failing f = { { &scenes[i], NULL }, reads };
-			const struct owners_io io = { failing_read, &f, scenes[i].size };
-			struct extent all = { 0, scenes[i].size };
+			struct failing f = { { &scenes[i].disk, NULL }, reads };
+			const struct owners_io io = { failing_read, &f, scenes[i].disk.size };
+			struct extent all = { 0, scenes[i].disk.size };
 			const struct extent_set wanted = { .items = &all, .count = 1 };
 			struct owners o;
 			struct err e = { 0 };

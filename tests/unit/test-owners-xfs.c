@@ -16,7 +16,7 @@ static void check_all(const struct scene *s)
 	struct owners o;
 	struct err e = { 0 };
 
-	assert_int_equal(scene_find_all(s, NULL, &o, &e), 0);
+	assert_int_equal(scene_find_all(&s->disk, NULL, &o, &e), 0);
 	assert_false(o.incomplete || o.more);
 	told_bits(s, &o, &told);
 	assert_same_bits(&told, &s->truth);
@@ -40,20 +40,20 @@ static void check_inodes(const struct scene *s, uint64_t bytes)
 	struct err e = { 0 };
 	uint64_t *sizes;
 
-	assert_int_equal(scene_find(s, &s->inodes, NULL, &o, &e), 0);
-	sizes = calloc(s->n_names, sizeof(*sizes));
+	assert_int_equal(scene_find(&s->disk, &s->inodes, NULL, &o, &e), 0);
+	sizes = calloc(s->disk.n_names, sizeof(*sizes));
 	assert_non_null(sizes);
 	for (size_t i = 0; i < o.count; i++) {
-		const struct name *n = scene_name(s, o.items[i].inode);
+		const struct name *n = scene_name(&s->disk, o.items[i].inode);
 
 		assert_non_null(n);
 		assert_int_equal(o.items[i].at / bytes,
 				 (o.items[i].at + o.items[i].length - 1) / bytes);
-		sizes[n - s->names] += o.items[i].length;
+		sizes[n - s->disk.names] += o.items[i].length;
 		told += o.items[i].length;
 	}
-	for (size_t i = 0; i < s->n_names; i++) {
-		files += !i || s->names[i].inode != s->names[i - 1].inode;
+	for (size_t i = 0; i < s->disk.n_names; i++) {
+		files += !i || s->disk.names[i].inode != s->disk.names[i - 1].inode;
 		total += sizes[i];
 		assert_true(sizes[i] == 0 || sizes[i] == bytes);
 	}
@@ -93,10 +93,10 @@ static void everything_occurs(void **state)
 	struct owners o;
 	struct err e = { 0 };
 
-	assert_int_equal(scene_find_all(&plain, NULL, &o, &e), 0);
+	assert_int_equal(scene_find_all(&plain.disk, NULL, &o, &e), 0);
 	assert_every_kind(&plain, &o);
 	owners_done(&o);
-	assert_int_equal(scene_find_all(&odd, NULL, &o, &e), 0);
+	assert_int_equal(scene_find_all(&odd.disk, NULL, &o, &e), 0);
 	assert_every_kind(&odd, &o);
 	for (size_t i = 0; i < o.count; i++) {
 		const struct owner *w = &o.items[i];
@@ -107,7 +107,7 @@ static void everything_occurs(void **state)
 	}
 	extent_for_each(x, &odd.inodes)
 		sparse += x->length % 32768 != 0;
-	for (const uint8_t *p = odd.image; p < odd.image + odd.size; p += 1024)
+	for (const uint8_t *p = odd.disk.image; p < odd.disk.image + odd.disk.size; p += 1024)
 		nodes += !memcmp(p, "IAB3\0\1", 6);
 	/* a group's tree of more than one block; a root of so many pointers does not fit an inode; a block of a directory in several places; chunks with holes */
 	assert_true(nodes);
@@ -122,20 +122,14 @@ static void check_stretches(const struct scene *s)
 	struct owners all;
 	struct err e = { 0 };
 
-	assert_int_equal(scene_find_all(s, NULL, &all, &e), 0);
+	assert_int_equal(scene_find_all(&s->disk, NULL, &all, &e), 0);
 	for (unsigned int n = 0; n < 12; n++) {
 		_cleanup_extents_ struct extent_set wanted = { 0 };
 		struct bits expected = { 0 }, told = { 0 };
 		struct owners o;
 
-		for (unsigned int i = 0; i <= n; i++) {
-			const struct owner *near = &all.items[any(all.count)];
-			const uint64_t from = near->at - MIN(near->at, any(9000));
-
-			assert_int_equal(extent_set_add(&wanted, from, 1 + any(50000)), 0);
-		}
-		extent_set_normalise(&wanted);
-		assert_int_equal(scene_find(s, &wanted, NULL, &o, &e), 0);
+		scene_stretches(&all, n + 1, &wanted);
+		assert_int_equal(scene_find(&s->disk, &wanted, NULL, &o, &e), 0);
 		assert_named(s, &o);
 		extent_for_each(w, &wanted) {
 			for (size_t i = 0; i < all.count; i++) {
@@ -181,22 +175,40 @@ static void what_is_told_with_bytes_lost_is_true(void **state)
 		struct owners o;
 		struct err e = { 0 };
 
-		assert_int_equal(scene_find_all(s, NULL, &o, &e), 0);
+		assert_int_equal(scene_find_all(&s->disk, NULL, &o, &e), 0);
 		lose(&o, 1 + n / 6, n % 2, &lost);
 		check_lost(s, &lost, n % 2);
 		owners_done(&o);
 	}
 }
 
+/* All of @x is this file's. @lost: and it cannot be read. Returns: some of the tables could not be. */
+static bool assert_owner(const struct scene *s, struct extent x, bool lost, enum owner_kind kind,
+			 const char *path)
+{
+	const struct extent_set set = { .items = &x, .count = 1 };
+	struct owners o;
+	struct err e = { 0 };
+	bool incomplete;
+
+	assert_int_equal(scene_find(&s->disk, &set, lost ? &set : NULL, &o, &e), 0);
+	assert_int_equal(o.count, 1);
+	assert_int_equal(o.items[0].kind, kind);
+	assert_string_equal(o.items[0].path, path);
+	incomplete = o.incomplete;
+	owners_done(&o);
+	return incomplete;
+}
+
 static void a_group_whose_head_is_lost_is_said(void **state)
 {
-	struct extent head = { plain.size / 4 * 2 + 1024, 512 };
+	struct extent head = { plain.disk.size / 4 * 2 + 1024, 512 };
 	const struct extent_set lost = { .items = &head, .count = 1 };
 	struct owners o;
 	struct err e = { 0 };
 
 	check_lost(&plain, &lost, true);
-	assert_int_equal(scene_find_all(&plain, &lost, &o, &e), 0);
+	assert_int_equal(scene_find_all(&plain.disk, &lost, &o, &e), 0);
 	assert_true(o.incomplete);
 	assert_string_equal(o.lost.text, "inodes of group 2");
 	owners_done(&o);
@@ -204,37 +216,25 @@ static void a_group_whose_head_is_lost_is_said(void **state)
 
 static void the_file_of_a_lost_inode_is_named(void **state)
 {
-	struct extent inode = stretch_of(&plain, "/pieces", OWNER_MAP, true);
-	const struct extent_set lost = { .items = &inode, .count = 1 };
-	struct owners o;
-	struct err e = { 0 };
+	const struct extent inode = stretch_of(&plain, "/pieces", OWNER_MAP, true);
 
-	assert_int_equal(scene_find(&plain, &lost, &lost, &o, &e), 0);
-	assert_int_equal(o.count, 1);
-	assert_string_equal(o.items[0].path, "/pieces");
-	assert_int_equal(o.items[0].kind, OWNER_MAP);
-	assert_true(o.incomplete);
-	owners_done(&o);
+	assert_true(assert_owner(&plain, inode, true, OWNER_MAP, "/pieces"));
 }
 
 static void a_lost_piece_of_the_map_is_the_files_and_the_rest_is_told(void **state)
 {
 	struct extent map = stretch_of(&plain, "/pieces", OWNER_MAP, false);
 	struct extent_set lost = { .items = &map, .count = 1 };
-	const uint64_t inode = named(&plain, "/pieces")->inode;
+	const uint64_t inode = scene_named(&plain.disk, "/pieces")->inode;
 	uint64_t whole = 0, left = 0;
 	bool incomplete = false;
 	struct owners o;
 	struct err e = { 0 };
 
 	map.length = 4096;
-	assert_int_equal(scene_find(&plain, &lost, &lost, &o, &e), 0);
-	assert_int_equal(o.count, 1);
-	assert_string_equal(o.items[0].path, "/pieces");
-	assert_int_equal(o.items[0].kind, OWNER_MAP);
-	owners_done(&o);
+	(void)assert_owner(&plain, map, true, OWNER_MAP, "/pieces");
 	for (unsigned int n = 0; n < 2; n++) {
-		assert_int_equal(scene_find_all(&plain, n ? &lost : NULL, &o, &e), 0);
+		assert_int_equal(scene_find_all(&plain.disk, n ? &lost : NULL, &o, &e), 0);
 		incomplete = o.incomplete && strstr(o.lost.text, "where the blocks of inode");
 		for (size_t i = 0; i < o.count; i++) {
 			if (o.items[i].inode == inode && o.items[i].kind == OWNER_DATA)
@@ -249,10 +249,10 @@ static void a_lost_piece_of_the_map_is_the_files_and_the_rest_is_told(void **sta
 /* Which bytes of the image are @data? */
 static uint64_t place_of(const struct scene *s, const char *data)
 {
-	const uint8_t *p = memmem(s->image, s->size, data, strlen(data));
+	const uint8_t *p = memmem(s->disk.image, s->disk.size, data, strlen(data));
 
 	assert_non_null(p);
-	return (uint64_t)(p - s->image);
+	return (uint64_t)(p - s->disk.image);
 }
 
 /* All names of a directory are read at once, and one by one where that fails. */
@@ -265,7 +265,7 @@ static void with_a_block_of_names_lost_the_others_are_known(void **state)
 	struct owners o;
 	struct err e = { 0 };
 
-	assert_int_equal(scene_find_all(&plain, &lost, &o, &e), 0);
+	assert_int_equal(scene_find_all(&plain.disk, &lost, &o, &e), 0);
 	assert_true(o.incomplete);
 	assert_non_null(strstr(o.lost.text, "names in the directory"));
 	for (size_t i = 0; i < o.count; i++) {
@@ -274,7 +274,7 @@ static void with_a_block_of_names_lost_the_others_are_known(void **state)
 		if (w->kind != OWNER_DATA)
 			continue;
 		if (!w->path) {
-			assert_non_null(strstr(scene_name(&plain, w->inode)->path, "/names/"));
+			assert_non_null(strstr(scene_name(&plain.disk, w->inode)->path, "/names/"));
 			unnamed++;
 		} else if (!strncmp(w->path, "/names/", 7)) {
 			named_ones++;
@@ -287,27 +287,19 @@ static void with_a_block_of_names_lost_the_others_are_known(void **state)
 
 static void lost_data_leaves_all_tables_known(void **state)
 {
-	struct extent data = stretch_of(&plain, "/large-tag", OWNER_ATTRIBUTES, false);
-	const struct extent_set lost = { .items = &data, .count = 1 };
-	struct owners o;
-	struct err e = { 0 };
+	const struct extent data = stretch_of(&plain, "/large-tag", OWNER_ATTRIBUTES, false);
 
-	assert_int_equal(scene_find(&plain, &lost, &lost, &o, &e), 0);
-	assert_false(o.incomplete);
-	assert_int_equal(o.count, 1);
-	assert_string_equal(o.items[0].path, "/large-tag");
-	owners_done(&o);
+	assert_false(assert_owner(&plain, data, true, OWNER_ATTRIBUTES, "/large-tag"));
 }
 
 static void both_files_of_a_shared_stretch_are_told(void **state)
 {
 	struct extent data = stretch_of(&plain, "/shared", OWNER_DATA, false);
-	const struct extent_set wanted = { .items = &data, .count = 1 };
 	struct owners o;
 	struct err e = { 0 };
 
 	data.length = 1000;
-	assert_int_equal(scene_find(&plain, &wanted, NULL, &o, &e), 0);
+	assert_int_equal(scene_find_at(&plain.disk, data, NULL, &o, &e), 0);
 	assert_int_equal(o.count, 2);
 	assert_true(!strcmp(o.items[0].path, "/shared") || !strcmp(o.items[1].path, "/shared"));
 	assert_true(!strcmp(o.items[0].path, "/clone") || !strcmp(o.items[1].path, "/clone"));
@@ -321,7 +313,7 @@ static void without_its_super_block_nothing_is_told(void **state)
 	struct owners o;
 	struct err e = { 0 };
 
-	assert_int_equal(scene_find_all(&plain, &lost, &o, &e), -EBADMSG);
+	assert_int_equal(scene_find_all(&plain.disk, &lost, &o, &e), -EBADMSG);
 	assert_non_null(strstr(e.text, "super block"));
 	owners_done(&o);
 }
@@ -362,18 +354,18 @@ static void check_changed(struct scene *s, uint64_t at, const struct table *t, b
 	struct err e = { 0 };
 	int r;
 
-	memcpy(before, s->image + at, t->bytes);
+	memcpy(before, s->disk.image + at, t->bytes);
 	for (uint64_t n = 1 + any(4); n; n--)
-		s->image[at + any(any(2) ? t->bytes : 256)] ^= (uint8_t)(1 + any(255));
+		s->disk.image[at + any(any(2) ? t->bytes : 256)] ^= (uint8_t)(1 + any(255));
 	if (mend)
-		put_crc(s->image + at, t->bytes, t->crc_at);
-	r = scene_find_all(s, NULL, &o, &e);
+		put_crc(s->disk.image + at, t->bytes, t->crc_at);
+	r = scene_find_all(&s->disk, NULL, &o, &e);
 	assert_true(r == 0 || r == -EBADMSG || r == -ENOTSUP);
 	/* of others there are copies, and what was freed */
-	if (!mend && memcmp(before, s->image + at, t->bytes) != 0 && !strcmp(t->magic, "XAGI"))
+	if (!mend && memcmp(before, s->disk.image + at, t->bytes) != 0 && !strcmp(t->magic, "XAGI"))
 		assert_true(o.incomplete);
 	owners_done(&o);
-	memcpy(s->image + at, before, t->bytes);
+	memcpy(s->disk.image + at, before, t->bytes);
 }
 
 /* Bytes of @inode that are told, of this kind. */
@@ -383,7 +375,7 @@ static uint64_t bytes_told(const struct scene *s, uint64_t inode, enum owner_kin
 	struct owners o;
 	struct err e = { 0 };
 
-	assert_int_equal(scene_find_all(s, NULL, &o, &e), 0);
+	assert_int_equal(scene_find_all(&s->disk, NULL, &o, &e), 0);
 	assert_false(o.incomplete);
 	for (size_t i = 0; i < o.count; i++) {
 		if (o.items[i].inode == inode && o.items[i].kind == kind)
@@ -397,24 +389,24 @@ static uint64_t bytes_told(const struct scene *s, uint64_t inode, enum owner_kin
 static void what_is_on_another_device_or_no_file_is_not_told(void **state)
 {
 	struct extent at = stretch_of(&plain, "/pieces", OWNER_MAP, true);
-	const uint64_t inode = named(&plain, "/pieces")->inode, number = htobe64(inode);
+	const uint64_t inode = scene_named(&plain.disk, "/pieces")->inode, number = htobe64(inode);
 	const uint64_t map = bytes_told(&plain, inode, OWNER_MAP);
 	uint8_t before[1024];
 
 	at.start = ROUND_DOWN(at.start, 1024);
-	memcpy(before, plain.image + at.start, 1024);
-	plain.image[at.start + 91] |= 1;
-	put_crc(plain.image + at.start, 1024, 100);
+	memcpy(before, plain.disk.image + at.start, 1024);
+	plain.disk.image[at.start + 91] |= 1;
+	put_crc(plain.disk.image + at.start, 1024, 100);
 	assert_int_equal(bytes_told(&plain, inode, OWNER_DATA), 0);
 	assert_int_equal(bytes_told(&plain, inode, OWNER_MAP), map);
-	memcpy(plain.image + at.start, before, 1024);
-	memcpy(before, plain.image, 512);
+	memcpy(plain.disk.image + at.start, before, 1024);
+	memcpy(before, plain.disk.image, 512);
 	for (unsigned int field = 160; field <= 232; field += field == 168 ? 64 : 8) {
-		memcpy(plain.image + field, &number, 8);
-		put_crc(plain.image, 512, 224);
+		memcpy(plain.disk.image + field, &number, 8);
+		put_crc(plain.disk.image, 512, 224);
 		assert_int_equal(bytes_told(&plain, inode, OWNER_DATA), 0);
 		assert_int_equal(bytes_told(&plain, inode, OWNER_MAP), 0);
-		memcpy(plain.image, before, 512);
+		memcpy(plain.disk.image, before, 512);
 	}
 	assert_true(bytes_told(&plain, inode, OWNER_DATA) && map > 4096);
 }
@@ -426,10 +418,10 @@ static void changed_tables_do_no_harm(void **state)
 	uint64_t *places;
 	size_t count = 0;
 
-	places = calloc(s->size / UNIT, sizeof(*places));
+	places = calloc(s->disk.size / UNIT, sizeof(*places));
 	assert_non_null(places);
-	for (uint64_t at = 0; at < s->size; at += UNIT) {
-		if (table_at(s->image + at))
+	for (uint64_t at = 0; at < s->disk.size; at += UNIT) {
+		if (table_at(s->disk.image + at))
 			places[count++] = at;
 	}
 	assert_true(count > 100);
@@ -437,28 +429,22 @@ static void changed_tables_do_no_harm(void **state)
 		/* inodes are most of them */
 		uint64_t at = places[any(count)];
 
-		while (i % 2 && !memcmp(s->image + at, "IN", 2))
+		while (i % 2 && !memcmp(s->disk.image + at, "IN", 2))
 			at = places[any(count)];
-		check_changed(s, at, table_at(s->image + at), i % 4 < 3);
+		check_changed(s, at, table_at(s->disk.image + at), i % 4 < 3);
 	}
 	free(places);
 }
 
 /* ---- version 4 ------------------------------------------------------------------------------------------- */
 
-static void assert_owner(const struct scene *s, uint64_t at, enum owner_kind kind, const char *path)
+/* Where @data is. */
+static void assert_owner_of(const struct scene *s, const char *data, enum owner_kind kind,
+			    const char *path)
 {
-	struct extent x = { at, 10 };
-	const struct extent_set wanted = { .items = &x, .count = 1 };
-	struct owners o;
-	struct err e = { 0 };
+	const struct extent x = { place_of(s, data), 10 };
 
-	assert_int_equal(scene_find(s, &wanted, NULL, &o, &e), 0);
-	assert_false(o.incomplete);
-	assert_int_equal(o.count, 1);
-	assert_int_equal(o.items[0].kind, kind);
-	assert_string_equal(o.items[0].path, path);
-	owners_done(&o);
+	assert_false(assert_owner(s, x, false, kind, path));
 }
 
 /* Kernels of today know it no more: mkfs.xfs fills it, and what it wrote is found by itself. */
@@ -469,30 +455,30 @@ static void check_version_4(const char *options)
 	FILE *f;
 
 	scene_mkfs(&s, "");
-	snprintf(path, sizeof(path), "%s/file", s.mnt);
+	snprintf(path, sizeof(path), "%s/file", s.disk.mnt);
 	f = fopen(path, "we");
 	assert_non_null(f);
 	fputs("what the file holds", f);
 	assert_int_equal(fclose(f), 0);
-	snprintf(path, sizeof(path), "%s/list", s.mnt);
+	snprintf(path, sizeof(path), "%s/list", s.disk.mnt);
 	f = fopen(path, "we");
 	assert_non_null(f);
 	fprintf(f, "/\n0 0\nd--755 0 0\nfile ---644 0 0 %s/file\nlink l--777 0 0 where-it-leads\n",
-		s.mnt);
+		s.disk.mnt);
 	fputs("few d--755 0 0\nonly-one ---644 0 0 /dev/null\n$\nmany d--755 0 0\n", f);
 	for (unsigned int i = 0; i < 700; i++)
 		fprintf(f, "one-of-several-%05u p--644 0 0\n", i);
 	fputs("$\n$\n", f);
 	assert_int_equal(fclose(f), 0);
-	scene_run("mkfs.xfs -q -f %s -p %s %s 2>/dev/null", options, path, s.disk);
-	scene_map_image(&s);
-	assert_owner(&s, place_of(&s, "what the file holds"), OWNER_DATA, "/file");
-	assert_owner(&s, place_of(&s, "where-it-leads"), OWNER_LINK, "/link");
-	assert_owner(&s, place_of(&s, "only-one"), OWNER_DIRECTORY, "/few");
-	assert_owner(&s, place_of(&s, "one-of-several-00001"), OWNER_DIRECTORY, "/many");
-	assert_owner(&s, place_of(&s, "one-of-several-00699"), OWNER_DIRECTORY, "/many");
+	scene_run("mkfs.xfs -q -f %s -p %s %s 2>/dev/null", options, path, s.disk.file);
+	scene_map(&s.disk);
+	assert_owner_of(&s, "what the file holds", OWNER_DATA, "/file");
+	assert_owner_of(&s, "where-it-leads", OWNER_LINK, "/link");
+	assert_owner_of(&s, "only-one", OWNER_DIRECTORY, "/few");
+	assert_owner_of(&s, "one-of-several-00001", OWNER_DIRECTORY, "/many");
+	assert_owner_of(&s, "one-of-several-00699", OWNER_DIRECTORY, "/many");
 	unlink(path);
-	snprintf(path, sizeof(path), "%s/file", s.mnt);
+	snprintf(path, sizeof(path), "%s/file", s.disk.mnt);
 	unlink(path);
 	scene_done(&s);
 }
@@ -509,22 +495,19 @@ static void unknown_features_are_refused(void **state)
 	struct owners o;
 	struct err e = { 0 };
 
-	memcpy(before, plain.image, sizeof(before));
+	memcpy(before, plain.disk.image, sizeof(before));
 	for (unsigned int bit = 8; bit < 32; bit++) {
-		plain.image[216 + 3 - bit / 8] ^= (uint8_t)(1u << bit % 8);
-		put_crc(plain.image, 512, 224);
-		assert_int_equal(scene_find_all(&plain, NULL, &o, &e), -ENOTSUP);
+		plain.disk.image[216 + 3 - bit / 8] ^= (uint8_t)(1u << bit % 8);
+		put_crc(plain.disk.image, 512, 224);
+		assert_int_equal(scene_find_all(&plain.disk, NULL, &o, &e), -ENOTSUP);
 		assert_non_null(strstr(e.text, "features"));
 		owners_done(&o);
-		memcpy(plain.image, before, sizeof(before));
+		memcpy(plain.disk.image, before, sizeof(before));
 	}
 }
 
 static int set_up(void **state)
 {
-	/* what is mounted here is seen by nobody else, and gone with this program */
-	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-		return -1;
 	scene_begin(&plain, "-d agcount=4 -b size=4096 -m rmapbt=1 -i size=1024,nrext64=1", 3000,
 		    4096, false);
 	scene_finish(&plain);
