@@ -139,27 +139,31 @@ static bool keys_ascend(const uint8_t *block, unsigned int level, uint32_t count
 	return true;
 }
 
-bool btrfs_block_sound(const struct btrfs_block_rules *rules, const struct btrfs_ref *ref,
-		       const uint8_t *block)
+bool btrfs_block_fits(const struct btrfs_block_rules *rules, const struct btrfs_ref *ref,
+		      const uint8_t *block)
 {
 	const struct btrfs_disk_head *h = block_head(block);
-	const uint32_t count = le32_get(h->nritems), room = rules->node - (uint32_t)HEAD_BYTES;
-	struct btrfs_key first;
+	const struct btrfs_key first = btrfs_block_key(block, ref->level, 0);
 
 	if (le64_get(h->bytenr) != ref->logical || le64_get(h->generation) != ref->generation ||
 	    h->level != ref->level || memcmp(h->fsid, rules->fsid, sizeof(h->fsid)) != 0 ||
 	    !owner_fits(ref->owner, le64_get(h->owner)))
 		return false;
-	if (!btrfs_csum_right(rules->csum_type, block, rules->node))
-		return false;
-	if (count >
-	    room / (ref->level ? sizeof(struct btrfs_disk_child) : sizeof(struct btrfs_disk_item)))
-		return false;
 	/* only a tree without anything has a block without anything */
-	if (!count)
+	if (!btrfs_block_count(block))
 		return !ref->level && !ref->first;
-	first = btrfs_block_key(block, ref->level, 0);
-	if (ref->first && btrfs_key_compare(&first, ref->first) != 0)
+	return !ref->first || btrfs_key_compare(&first, ref->first) == 0;
+}
+
+bool btrfs_block_sound(const struct btrfs_block_rules *rules, const struct btrfs_ref *ref,
+		       const uint8_t *block)
+{
+	const uint32_t count = btrfs_block_count(block), room = rules->node - (uint32_t)HEAD_BYTES;
+	const size_t each = ref->level ? sizeof(struct btrfs_disk_child)
+				       : sizeof(struct btrfs_disk_item);
+
+	if (!btrfs_block_fits(rules, ref, block) || count > room / each ||
+	    !btrfs_csum_right(rules->csum_type, block, rules->node))
 		return false;
 	return keys_ascend(block, ref->level, count) &&
 	       (ref->level || items_fit(block, count, room));

@@ -40,6 +40,10 @@ struct btrfs_block_rules {
 	uint16_t csum_type;
 };
 
+/* Is it the one that the parent speaks of? Quickly told; of a block that is sound this may be asked for other parents. */
+bool btrfs_block_fits(const struct btrfs_block_rules *rules, const struct btrfs_ref *ref,
+		      const uint8_t *block);
+/* It is, and all else of it is as it must be. */
 bool btrfs_block_sound(const struct btrfs_block_rules *rules, const struct btrfs_ref *ref,
 		       const uint8_t *block);
 /* Is the check value before @len bytes in all right? Yes, if it cannot be computed here. */

@@ -65,8 +65,9 @@
 #define BTRFS_CHUNK_COPIES UINT64_C(0x630)
 #define BTRFS_CHUNK_KNOWN  UINT64_C(0x63f) /* and data */
 
-#define BTRFS_EXTENT_INLINE 0
-#define BTRFS_EXTENT_MAX    2 /* 1: written, 2: preallocated */
+#define BTRFS_EXTENT_INLINE  0
+#define BTRFS_EXTENT_WRITTEN 1
+#define BTRFS_EXTENT_MAX     2 /* preallocated: nothing has been written to it */
 
 struct btrfs_disk_key {
 	le64_t objectid;
@@ -147,8 +148,15 @@ struct btrfs_disk_child {
 };
 static_assert(sizeof(struct btrfs_disk_child) == 33, "on-disk size");
 
+struct btrfs_disk_inode {
+	le64_t generation, transid;
+	le64_t size; /* of the file */
+	uint8_t unused[136];
+};
+static_assert(sizeof(struct btrfs_disk_inode) == 160, "on-disk size");
+
 struct btrfs_disk_root {
-	uint8_t inode[160];
+	struct btrfs_disk_inode inode;
 	le64_t generation, root_dirid, bytenr;
 	uint8_t unused[32];
 	le32_t refs; /* 0: it was deleted, and is being taken apart */

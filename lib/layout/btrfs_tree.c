@@ -115,6 +115,37 @@ static void level_seek(struct btrfs_level *l, unsigned int level, const struct b
 	l->slot--;
 }
 
+/* The block @ref into @l, if it is not there. 0; -EBADMSG: it is lost; or an error that ends it. */
+static int level_load(struct btrfs_space *s, struct btrfs_level *l, const struct btrfs_ref *ref,
+		      struct err *e)
+{
+	int r;
+
+	if (l->valid && btrfs_block_fits(&s->rules, ref, l->block))
+		return 0;
+	l->valid = false;
+	if (!l->block)
+		l->block = malloc(s->rules.node);
+	if (!l->block)
+		return err_oom(e);
+	r = btrfs_space_read(s, ref, l->block, &l->at, e);
+	l->valid = r >= 0;
+	return r;
+}
+
+/* Has the block at @l anything that is not below @end? */
+static bool level_exceeds(const struct btrfs_level *l, unsigned int level,
+			  const struct btrfs_key *end)
+{
+	const uint32_t count = btrfs_block_count(l->block);
+	struct btrfs_key last;
+
+	if (!count)
+		return false;
+	last = btrfs_block_key(l->block, level, count - 1);
+	return btrfs_key_compare(&last, end) >= 0;
+}
+
 /* Go to the block @ref, whose keys are below @end. 1; 0: it is not gone into; or an error that ends it. */
 static int walk_enter(const struct walk *k, const struct btrfs_ref *ref,
 		      const struct btrfs_key *end, struct err *e)
@@ -122,37 +153,20 @@ static int walk_enter(const struct walk *k, const struct btrfs_ref *ref,
 	static const struct btrfs_key zero;
 	struct btrfs_tree *t = k->t;
 	struct btrfs_level *l = &t->levels[ref->level];
-	struct btrfs_key last;
-	uint32_t count;
 	int r;
 
+	t->visits++;
+	r = owners_walk_check(t->space->w);
+	if (r < 0)
+		return r;
 	if (walk_has_seen(k, ref->logical))
 		return 0;
-	if (!l->valid || l->logical != ref->logical || l->generation != ref->generation) {
-		l->valid = false;
-		t->reads++;
-		if (!l->block)
-			l->block = malloc(t->space->rules.node);
-		if (!l->block)
-			return err_oom(e);
-		r = btrfs_space_read(t->space, ref, l->block, &l->at, e);
-		if (r == -EBADMSG) {
-			walk_say_lost(k, ref->first ? ref->first : &zero, end);
-			return 0;
-		}
-		if (r < 0)
-			return r;
-		l->valid = true;
-		l->logical = ref->logical;
-		l->generation = ref->generation;
-	}
-	count = btrfs_block_count(l->block);
-	if (count) {
-		last = btrfs_block_key(l->block, ref->level, count - 1);
-		if (btrfs_key_compare(&last, end) >= 0) {
-			walk_say_lost(k, ref->first ? ref->first : &zero, end);
-			return 0;
-		}
+	r = level_load(t->space, l, ref, e);
+	if (r < 0 && r != -EBADMSG)
+		return r;
+	if (r < 0 || level_exceeds(l, ref->level, end)) {
+		walk_say_lost(k, ref->first ? ref->first : &zero, end);
+		return 0;
 	}
 	if (t->seen && seen_add(t->seen, l->at) < 0)
 		return err_oom(e);

@@ -3,7 +3,9 @@
  * btrfs_tree - the items of a tree of a btrfs, in order. For owners_btrfs.c and what belongs to it.
  *
  * What holds, whatever the device says: a child is one level below its parent, begins with the key that the parent has for it, and
- * ends before its next; so no block is met twice in a walk, which ends. `seen` makes this hold for several walks together.
+ * ends before its next; so no block is met twice in a walk, which ends. This is asked of blocks that were kept, too: else a tree
+ * of eight blocks, each the child of its parent in all slots, would have more leaves than can ever be gone through. `seen` makes
+ * it hold for several walks together.
  */
 #pragma once
 
@@ -25,11 +27,11 @@ int btrfs_seen_init(struct btrfs_seen *s, uint64_t size, uint32_t sector);
 void btrfs_seen_done(struct btrfs_seen *s);
 
 struct btrfs_level {
-	uint8_t *block; /* NULL: not yet used */
-	bool valid;
-	uint64_t logical, generation, at; /* of what is in `block` */
-	uint32_t slot;			  /* what comes next */
-	struct btrfs_key end;		  /* all in it is below */
+	uint8_t *block;	      /* NULL: not yet used */
+	bool valid;	      /* `block` is sound, and this level's */
+	uint64_t at;	      /* where on the device it is */
+	uint32_t slot;	      /* what comes next */
+	struct btrfs_key end; /* all in it is below */
 };
 
 /* What was read last is kept: walks of short ranges one after the other read little. */
@@ -37,8 +39,8 @@ struct btrfs_tree {
 	struct btrfs_space *space;
 	struct btrfs_seen *seen; /* or NULL: blocks in it are not gone into again */
 	struct btrfs_level levels[BTRFS_LEVELS_MAX];
-	uint64_t reads,
-		lost; /* blocks that were to be read, and those that could not be, in all walks */
+	uint64_t visits; /* blocks that were to be gone into, in all walks */
+	uint64_t lost;	 /* those that could not be */
 };
 void btrfs_tree_done(struct btrfs_tree *t);
 

@@ -4,7 +4,9 @@
  *
  * What is told, and what is not:
  * - Data. Where the device has two copies (DUP), each is told, whether or not the other is sound. Of an extent of which
- *   files use a part, the rest is nobody's. A compressed extent is told whole, for all of the file that it holds a part of.
+ *   files use a part, the rest is nobody's; so is what lies behind a file's end, but where the tree block that says how long
+ *   the file is cannot be read: then it is told, too. A compressed extent is told whole, for all of the file that it holds
+ *   a part of.
  * - Nothing else. All that is small (inline files, symbolic links, names, attributes, and where extents are) is in tree blocks,
  *   which are the file system's own, as are its caches of free space: a tree block stands for hundreds of files at once, is
  *   mostly there twice, and is read here or not. When it cannot be read, it is said which inodes had something in it.
@@ -38,6 +40,7 @@ static void btrfs_close(void *fs)
 	free(b->subvolumes);
 	free(b->holders);
 	btrfs_tree_done(&b->tree);
+	btrfs_tree_done(&b->sizes);
 	btrfs_space_done(&b->space);
 	free(b);
 }
@@ -202,6 +205,7 @@ static int btrfs_open(struct owners_walk *w, void **ret, struct err *e)
 		return err_oom(e);
 	b->w = w;
 	b->tree.space = &b->space;
+	b->sizes.space = &b->space;
 	r = btrfs_space_open(&b->space, w, e);
 	if (r < 0)
 		return r;
@@ -226,7 +230,9 @@ static int btrfs_open(struct owners_walk *w, void **ret, struct err *e)
 
 struct pieces {
 	struct btrfs *b;
-	uint64_t id; /* the subvolume */
+	const struct btrfs_subvolume *subvolume;
+	uint64_t inode; /* the one that comes now */
+	uint64_t size;	/* of it, bytes; UINT64_MAX: not known */
 };
 
 /* An extent, or what a file uses of it. */
@@ -245,7 +251,7 @@ static int stretch_of(const struct btrfs_item *item, struct stretch *ret)
 	if (item->size < offsetof(struct btrfs_disk_extent, disk_bytenr) ||
 	    d->type > BTRFS_EXTENT_MAX)
 		return -EBADMSG;
-	if (d->type == BTRFS_EXTENT_INLINE)
+	if (d->type != BTRFS_EXTENT_WRITTEN)
 		return 0;
 	if (item->size < sizeof(*d))
 		return -EBADMSG;
@@ -258,6 +264,8 @@ static int stretch_of(const struct btrfs_item *item, struct stretch *ret)
 		.held = le64_get(d->num_bytes),
 		.packed = d->compression,
 	};
+	if (__builtin_add_overflow(ret->offset, ret->held, &end))
+		return -EBADMSG;
 	if (ret->packed)
 		return 1;
 	offset = le64_get(d->offset);
@@ -282,6 +290,40 @@ static int note_holder(struct btrfs *b, struct owner_id id)
 	return 0;
 }
 
+/* An inode's size stands before its extents. */
+static int take_size(void *ctx, const struct btrfs_item *item, struct err *e)
+{
+	const struct btrfs_disk_inode *d = (const void *)item->data;
+	struct pieces *p = ctx;
+
+	(void)e;
+	p->inode = item->key.objectid;
+	p->size = item->size < sizeof(*d) ? UINT64_MAX : le64_get(d->size);
+	return 0;
+}
+
+/* It was not met: its tree block was gone into in another subvolume, or is lost. */
+static int find_size(struct pieces *p, uint64_t inode, struct err *e)
+{
+	const struct btrfs_key key = { .objectid = inode, .type = BTRFS_ITEM_INODE };
+	const struct btrfs_range range = { key, key };
+
+	p->inode = inode;
+	p->size = UINT64_MAX;
+	return btrfs_tree_walk(&p->b->sizes, &p->subvolume->root, &range, take_size, p, e);
+}
+
+/* What lies behind the file's end is not its. Returns whether anything is left. */
+static bool stretch_cut(struct stretch *s, uint64_t size)
+{
+	if (s->offset >= size)
+		return false;
+	s->held = MIN(s->held, size - s->offset);
+	if (!s->packed)
+		s->length = s->held;
+	return true;
+}
+
 static int tell_stretch(const struct pieces *p, const struct owner_id *id, const struct stretch *s,
 			uint64_t at)
 {
@@ -300,15 +342,17 @@ static int tell_stretch(const struct pieces *p, const struct owner_id *id, const
 
 static int take_file_item(void *ctx, const struct btrfs_item *item, struct err *e)
 {
-	const struct pieces *p = ctx;
-	const struct owner_id id = { .tree = p->id, .inode = item->key.objectid };
+	struct pieces *p = ctx;
+	const struct owner_id id = { .tree = p->subvolume->id, .inode = item->key.objectid };
 	const struct btrfs_place *place = NULL;
 	struct stretch s;
 	int r;
 
-	(void)e;
-	if (item->key.type != BTRFS_ITEM_EXTENT_DATA || id.inode < BTRFS_FIRST_ID ||
-	    id.inode > BTRFS_LAST_ID)
+	if (id.inode < BTRFS_FIRST_ID || id.inode > BTRFS_LAST_ID)
+		return 0;
+	if (item->key.type == BTRFS_ITEM_INODE)
+		return take_size(p, item, e);
+	if (item->key.type != BTRFS_ITEM_EXTENT_DATA)
 		return 0;
 	r = stretch_of(item, &s);
 	if (!r)
@@ -321,6 +365,9 @@ static int take_file_item(void *ctx, const struct btrfs_item *item, struct err *
 				 (unsigned long long)id.tree, (unsigned long long)id.inode);
 		return 0;
 	}
+	r = id.inode == p->inode ? 0 : find_size(p, id.inode, e);
+	if (r < 0 || !stretch_cut(&s, p->size))
+		return r;
 	for (unsigned int i = 0; i < place->copies; i++) {
 		r = tell_stretch(p, &id, &s, place->at[i] + (s.logical - place->logical));
 		if (r < 0)
@@ -339,10 +386,10 @@ static int btrfs_pieces(void *fs, struct err *e)
 		return err_oom(e);
 	b->tree.seen = &seen;
 	for (size_t i = 0; r >= 0 && i < b->n_subvolumes; i++) {
-		struct pieces p = { .b = b, .id = b->subvolumes[i].id };
+		struct pieces p = { .b = b, .subvolume = &b->subvolumes[i] };
 
-		r = btrfs_tree_walk(&b->tree, &b->subvolumes[i].root, &BTRFS_RANGE_ALL,
-				    take_file_item, &p, e);
+		r = btrfs_tree_walk(&b->tree, &p.subvolume->root, &BTRFS_RANGE_ALL, take_file_item,
+				    &p, e);
 	}
 	b->tree.seen = NULL;
 	return r;

@@ -23,6 +23,7 @@ struct btrfs {
 	struct owners_walk *w;
 	struct btrfs_space space;
 	struct btrfs_tree tree;
+	struct btrfs_tree sizes;	    /* for what is looked up while `tree` is walked */
 	struct btrfs_subvolume *subvolumes; /* by id, each once */
 	size_t n_subvolumes, subvolumes_allocated;
 	struct btrfs_subvolume_name *names; /* by id, each once */

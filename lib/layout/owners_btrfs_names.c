@@ -19,8 +19,8 @@
 /* A path has no more parts than a name of its system call has bytes. */
 #define ROUNDS_MAX 4096
 /*
- * Inodes looked up, and tree blocks read for that. A hundred thousand files (there are no more: OWNERS_MAX) in as many directories
- * are far below; some 100 MiB of memory, and minutes at worst.
+ * Inodes looked up, tree blocks gone into for that, and names told. A hundred thousand files (there are no more: OWNERS_MAX) in as
+ * many directories are far below; a few 100 MiB of memory, and minutes at worst.
  */
 #define WORK_MAX (UINT64_C(8) << 20)
 /* Each may read all tree blocks of the device. */
@@ -113,6 +113,14 @@ static int ids_keep_new(struct ids *s, struct ids *done)
 	return 0;
 }
 
+static bool too_much(const struct naming *n)
+{
+	if (n->work <= WORK_MAX)
+		return false;
+	owners_walk_lost(n->b->w, "names: they are in too many directories");
+	return true;
+}
+
 /* ---- one inode ------------------------------------------------------------------------------------------------------ */
 
 static int tell_entry(struct naming *n, struct owner_id parent, struct owner_id child,
@@ -120,6 +128,7 @@ static int tell_entry(struct naming *n, struct owner_id parent, struct owner_id 
 {
 	int r = owners_walk_entry(n->b->w, parent, child, n->directories, name, len);
 
+	n->work++;
 	return r < 0 ? r : ids_add(&n->next, parent);
 }
 
@@ -220,6 +229,8 @@ static int take_index(void *ctx, const struct btrfs_item *item, struct err *e)
 	child.inode = le64_get(d->location.objectid);
 	if (!ids_have(s->orphans, s->count, &child))
 		return 0;
+	if (too_much(s->n))
+		return 1;
 	return tell_entry(s->n, parent, child, (const char *)(d + 1), le16_get(d->name_len));
 }
 
@@ -234,11 +245,12 @@ static int scan_subvolume(struct scan *s, struct err *e)
 	return btrfs_tree_walk(&b->tree, &v->root, &BTRFS_RANGE_ALL, take_index, s, e);
 }
 
+/* 0, or 1: it has become too much. */
 static int scan_orphans(struct naming *n, struct err *e)
 {
 	int r = 0;
 
-	for (size_t i = 0, end; r >= 0 && i < n->orphans.count; i = end) {
+	for (size_t i = 0, end; !r && i < n->orphans.count; i = end) {
 		struct scan s = { .n = n, .orphans = &n->orphans.items[i] };
 
 		for (end = i;
@@ -260,17 +272,15 @@ static int naming_round(struct naming *n, struct err *e)
 	/* putting together what was done is work, too */
 	n->work += n->done.count / 1024;
 	for (size_t i = 0; i < n->now.count; i++) {
-		const uint64_t reads = n->b->tree.reads;
+		const uint64_t visits = n->b->tree.visits;
 		int r;
 
-		if (n->work > WORK_MAX) {
-			owners_walk_lost(n->b->w, "names: they are in too many directories");
+		if (too_much(n))
 			return 1;
-		}
 		r = name_one(n, n->now.items[i], e);
 		if (r < 0)
 			return r;
-		n->work += 1 + n->b->tree.reads - reads;
+		n->work += 1 + n->b->tree.visits - visits;
 	}
 	return scan_orphans(n, e);
 }

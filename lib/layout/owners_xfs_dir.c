@@ -54,12 +54,15 @@ static int dir_entry(const struct dir_walk *d, uint64_t child, unsigned int type
 {
 	const struct owners_xfs *x = d->x;
 	const struct owner_id parent = { .inode = d->inode->number }, id = { .inode = child };
-	bool directory = type == TYPE_DIR;
+	bool directory = !type || type == TYPE_DIR;
 
 	if (name[0] == '.' && (len == 1 || (len == 2 && name[1] == '.')))
 		return 0;
-	if (!type && x->n_dirs)
-		directory = bsearch(&child, x->dirs, x->n_dirs, sizeof(child), number_compare);
+	/* an entry may say anything: what is kept of directories is no more than there are */
+	if (directory) {
+		directory = x->n_dirs &&
+			    bsearch(&child, x->dirs, x->n_dirs, sizeof(child), number_compare);
+	}
 	return owners_walk_entry(x->w, parent, id, directory, (const char *)name, len);
 }
 

@@ -5,29 +5,12 @@
  */
 #pragma once
 
-#include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/xattr.h>
-#include <unistd.h>
 
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 
-#include <cmocka.h>
-
-#include "lib/base/array.h"
-#include "lib/base/cleanup.h"
-#include "lib/layout/owners.h"
+#include "tests/unit/owners-scene.h"
 
 #define MIB ((uint64_t)1 << 20)
 
@@ -35,6 +18,7 @@
 struct truth {
 	char path[512];
 	uint64_t offset, logical, length;
+	uint64_t size; /* of the file */
 	bool packed;
 };
 
@@ -45,10 +29,8 @@ struct chunk {
 };
 
 struct scene {
-	char file[96];
-	uint8_t *bytes; /* private: what is changed here is changed for this process alone */
-	uint64_t size;
-	struct truth *truths; /* by path and offset */
+	struct scene_disk disk; /* without a folder of its own */
+	struct truth *truths;	/* by path and offset */
 	size_t n_truths, truths_allocated;
 	struct chunk *chunks;
 	size_t n_chunks, chunks_allocated;
@@ -57,27 +39,8 @@ struct scene {
 
 static char top[64]; /* the folder of all scenes */
 
-static inline int run(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static inline int run(const char *format, ...)
-{
-	char line[1024], all[1200];
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(line, sizeof(line), format, ap);
-	va_end(ap);
-	snprintf(all, sizeof(all), "{ %s; } >>%s/log 2>&1", line, top);
-	return system(all);
-}
-
-static unsigned int seed = 1;
-
-static inline uint64_t any(uint64_t below)
-{
-	const uint64_t v = ((uint64_t)rand_r(&seed) << 31) ^ (uint64_t)rand_r(&seed);
-
-	return below ? v % below : 0;
-}
+/* What it says goes to a log. */
+#define run(format, ...) scene_run("{ " format "; } >>%s/log 2>&1", ##__VA_ARGS__, top)
 
 /* ---- files that are told apart by every block --------------------------------------------------------------- */
 
@@ -107,21 +70,21 @@ static inline void write_at(int fd, uint64_t number, uint64_t offset, size_t len
 	assert_int_equal(pwrite(fd, p, len, (off_t)offset), len);
 }
 
-static inline int open_new(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static inline int open_new(const char *format, ...)
+static inline int open_new(const char *name)
 {
 	char path[1024];
-	va_list ap;
-	int fd, n;
 
-	n = snprintf(path, sizeof(path), "%s/mnt/", top);
-	va_start(ap, format);
-	vsnprintf(path + n, sizeof(path) - (size_t)n, format, ap);
-	va_end(ap);
-	fd = open(path, O_RDWR | O_CREAT, 0644);
-	if (fd < 0)
-		fail_msg("cannot make %s", path);
-	return fd;
+	snprintf(path, sizeof(path), "%s/mnt/%s", top, name);
+	return scene_open(path);
+}
+
+/* write_at() of a file that there may be already. */
+static inline void put(const char *name, uint64_t number, uint64_t offset, size_t len)
+{
+	int fd = open_new(name);
+
+	write_at(fd, number, offset, len);
+	close(fd);
 }
 
 /* ---- the truth ------------------------------------------------------------------------------------------------- */
@@ -140,7 +103,7 @@ static inline bool truth_of_extent(struct scene *s, const char *path, const stru
 {
 	struct truth *t;
 
-	if (!(x->fe_flags & FIEMAP_EXTENT_DATA_INLINE)) {
+	if (!(x->fe_flags & (FIEMAP_EXTENT_DATA_INLINE | FIEMAP_EXTENT_UNWRITTEN))) {
 		assert_false(x->fe_flags & (FIEMAP_EXTENT_UNKNOWN | FIEMAP_EXTENT_DELALLOC));
 		assert_int_equal(ARRAY_ROOM(s->truths, s->n_truths, s->truths_allocated, 1024), 0);
 		t = &s->truths[s->n_truths++];
@@ -161,10 +124,12 @@ static inline void truth_of_file(struct scene *s, const char *path)
 	_cleanup_free_ struct fiemap *f =
 		malloc(sizeof(*f) + FIEMAP_EXTENTS * sizeof(struct fiemap_extent));
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t n = s->n_truths;
 	bool more = true;
-	uint64_t at = 0;
+	uint64_t at = 0, size;
 
 	assert_true(fd >= 0 && f);
+	assert_int_equal(io_size(fd, &size), 0);
 	while (more) {
 		*f = (struct fiemap){ .fm_start = at,
 				      .fm_length = UINT64_MAX - at,
@@ -177,6 +142,8 @@ static inline void truth_of_file(struct scene *s, const char *path)
 			at = f->fm_extents[i].fe_logical + f->fm_extents[i].fe_length;
 		}
 	}
+	for (; n < s->n_truths; n++)
+		s->truths[n].size = size;
 }
 
 static inline void take_truths(struct scene *s)
@@ -201,7 +168,7 @@ static inline void take_chunks(struct scene *s)
 	char line[700];
 	FILE *p;
 
-	snprintf(line, sizeof(line), "btrfs inspect-internal dump-tree -t chunk %s", s->file);
+	snprintf(line, sizeof(line), "btrfs inspect-internal dump-tree -t chunk %s", s->disk.file);
 	p = popen(line, "r");
 	assert_non_null(p);
 	while (fgets(line, sizeof(line), p)) {
@@ -246,76 +213,41 @@ static inline uint64_t scene_at(const struct scene *s, uint64_t logical, unsigne
 
 /* ---- scenes ------------------------------------------------------------------------------------------------------ */
 
-static inline void scene_map(struct scene *s)
+/* The disk @name in the folder. */
+static inline void scene_load(struct scene *s, const char *name)
 {
-	_cleanup_close_ int fd = open(s->file, O_RDONLY | O_CLOEXEC);
-	struct stat st;
-
-	assert_true(fd >= 0);
-	assert_int_equal(fstat(fd, &st), 0);
-	s->size = (uint64_t)st.st_size;
-	s->bytes = mmap(NULL, s->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
-	assert_true(s->bytes != MAP_FAILED);
+	s->disk.type = "btrfs";
+	snprintf(s->disk.file, sizeof(s->disk.file), "%s/%s", top, name);
+	scene_map(&s->disk);
 }
 
 /* mkfs, let @build fill what is mounted at mnt/, and see what has become of it. */
 static inline void scene_make(struct scene *s, const char *name, uint64_t size, const char *options,
 			      void (*build)(void))
 {
-	*s = (struct scene){ 0 };
-	snprintf(s->file, sizeof(s->file), "%s/%s", top, name);
-	assert_int_equal(run("truncate -s %llu %s && mkfs.btrfs -q %s %s", (unsigned long long)size,
-			     s->file, options, s->file),
-			 0);
-	assert_int_equal(run("mkdir -p %s/mnt && mount -o loop %s %s/mnt", top, s->file, top), 0);
+	run("truncate -s %llu %s/%s && mkfs.btrfs -q %s %s/%s", (unsigned long long)size, top, name,
+	    options, top, name);
+	run("mkdir -p %s/mnt && mount -o loop %s/%s %s/mnt", top, top, name, top);
 	build();
 	take_truths(s);
-	assert_int_equal(run("umount %s/mnt", top), 0);
+	run("umount %s/mnt", top);
+	scene_load(s, name);
 	take_chunks(s);
-	scene_map(s);
 }
 
 static inline void scene_done(struct scene *s)
 {
-	if (s->bytes)
-		munmap(s->bytes, s->size);
+	scene_disk_end(&s->disk);
 	free(s->truths);
 	free(s->chunks);
 	extent_set_done(&s->lost);
 	*s = (struct scene){ 0 };
 }
 
-static inline int scene_read(void *ctx, void *buf, size_t len, uint64_t offset, struct err *e)
-{
-	const struct scene *s = ctx;
-
-	assert_true(offset <= s->size && len <= s->size - offset);
-	if (extent_set_overlaps(&s->lost, offset, len))
-		return err_set(e, -EBADMSG, "lost");
-	memcpy(buf, s->bytes + offset, len);
-	return 0;
-}
-
-static inline int scene_find(struct scene *s, const struct extent_set *wanted, struct owners *ret,
-			     struct err *e)
-{
-	const struct owners_io io = { .read = scene_read, .ctx = s, .size = s->size };
-	struct cancel c;
-	int r;
-
-	assert_int_equal(cancel_init(&c), 0);
-	r = owners_find("btrfs", &io, wanted, &c, ret, e);
-	cancel_done(&c);
-	return r;
-}
-
-static inline int scene_find_range(struct scene *s, uint64_t at, uint64_t length,
+static inline int scene_find_range(const struct scene *s, uint64_t at, uint64_t length,
 				   struct owners *ret, struct err *e)
 {
-	struct extent x = { at, length };
-	const struct extent_set wanted = { .items = &x, .count = 1 };
-
-	return scene_find(s, &wanted, ret, e);
+	return scene_find_at(&s->disk, (struct extent){ at, length }, &s->lost, ret, e);
 }
 
 /* ---- what there is to find ------------------------------------------------------------------------------------------ */
@@ -323,10 +255,10 @@ static inline int scene_find_range(struct scene *s, uint64_t at, uint64_t length
 static inline void build_small_files(unsigned int count)
 {
 	for (unsigned int i = 0; i < count; i++) {
-		int fd = open_new("many/a name of some length %u", i);
+		char name[64];
 
-		write_at(fd, 1000 + i, 0, i % 10 ? 4096 + i % 5000 : 10 + i);
-		close(fd);
+		snprintf(name, sizeof(name), "many/a name of some length %u", i);
+		put(name, 1000 + i, 0, i % 10 ? 4096 + i % 5000 : 10 + i);
 	}
 }
 
@@ -343,7 +275,8 @@ static inline void build_torn_files(unsigned int count)
 		if (i % 8 == 0)
 			fdatasync(torn);
 	}
-	assert_int_equal(posix_fallocate(kept, 0, 1 << 20), 0);
+	assert_int_equal(fallocate(kept, 0, 0, 1 << 20), 0);
+	assert_int_equal(fallocate(kept, FALLOC_FL_KEEP_SIZE, 1 << 20, 1 << 20), 0);
 	write_at(kept, 3, 256 << 10, 64 << 10);
 	close(torn);
 	close(sparse);
@@ -357,88 +290,56 @@ static inline void build_names(void)
 	int fd;
 
 	memset(word, 'x', sizeof(word) - 1);
-	fd = open_new("links/first");
-	write_at(fd, 4, 0, 8192);
-	close(fd);
-	assert_int_equal(
-		run("cd %s/mnt/links && for i in $(seq 90); do ln first ${i}%s; done; ln first ../linked",
-		    top, word),
-		0);
-	assert_int_equal(
-		run("cd %s/mnt/links && rm -f first ../linked && for i in $(seq 80); do rm ${i}%s; done",
-		    top, word),
-		0);
-	assert_int_equal(
-		run("cd %s/mnt && mkdir -p $(printf 'deep%%s/' $(seq 60)) && ln -s many short && ln -s %s long",
-		    top, word),
-		0);
+	put("links/first", 4, 0, 8192);
+	run("cd %s/mnt/links && for i in $(seq 90); do ln first ${i}%s; done; ln first ../linked",
+	    top, word);
+	run("cd %s/mnt/links && rm -f first ../linked && for i in $(seq 80); do rm ${i}%s; done",
+	    top, word);
+	run("cd %s/mnt && mkdir -p $(printf 'deep%%s/' $(seq 60)) && ln -s many short && ln -s %s long",
+	    top, word);
 	fd = open_new("deep1/deep2/deep3/deep4/deep5/at the fifth");
 	assert_int_equal(fsetxattr(fd, "user.small", "value", 5, 0), 0);
 	assert_int_equal(fsetxattr(fd, "user.large", word, sizeof(word), 0), 0);
 	write_at(fd, 5, 0, 12288);
 	close(fd);
-	assert_int_equal(
-		run("cd %s/mnt && cp --sparse=never many/*1 $(printf 'deep%%s/' $(seq 60))", top),
-		0);
+	run("cd %s/mnt && cp --sparse=never many/*1 $(printf 'deep%%s/' $(seq 60))", top);
 }
 
 static inline void build_subvolumes(void)
 {
-	int fd;
+	char name[64];
 
-	assert_int_equal(
-		run("cd %s/mnt && btrfs subvolume create sub && mkdir sub/dir && btrfs subvolume create sub/dir/nested",
-		    top),
-		0);
-	fd = open_new("sub/dir/nested/file");
-	write_at(fd, 6, 0, 40960);
-	close(fd);
+	run("cd %s/mnt && btrfs subvolume create sub && mkdir sub/dir && btrfs subvolume create sub/dir/nested",
+	    top);
+	put("sub/dir/nested/file", 6, 0, 40960);
 	for (unsigned int i = 0; i < 300; i++) {
-		fd = open_new("sub/dir/file %u", i);
-		write_at(fd, 7000 + i, 0, 8192);
-		close(fd);
+		snprintf(name, sizeof(name), "sub/dir/file %u", i);
+		put(name, 7000 + i, 0, 8192);
 	}
-	assert_int_equal(
-		run("cd %s/mnt && sync -f . && mkdir shots && btrfs subvolume snapshot sub shots/one && "
-		    "btrfs subvolume snapshot -r sub shots/two && btrfs subvolume create gone",
-		    top),
-		0);
-	fd = open_new("sub/dir/file 7");
-	write_at(fd, 8, 0, 4096); /* the snapshots have what was there */
-	close(fd);
-	fd = open_new("shots/one/dir/file 9");
-	write_at(fd, 9, 4096, 8192);
-	close(fd);
-	fd = open_new("shots/one/dir/new");
-	write_at(fd, 10, 0, 8192);
-	close(fd);
-	fd = open_new("gone/file");
-	write_at(fd, 11, 0, 65536);
-	close(fd);
-	assert_int_equal(run("cd %s/mnt && sync -f . && btrfs subvolume delete gone", top), 0);
+	run("cd %s/mnt && sync -f . && mkdir shots && btrfs subvolume snapshot sub shots/one && "
+	    "btrfs subvolume snapshot -r sub shots/two && btrfs subvolume create gone",
+	    top);
+	put("sub/dir/file 7", 8, 0, 4096); /* the snapshots have what was there */
+	put("shots/one/dir/file 9", 9, 4096, 8192);
+	put("shots/one/dir/new", 10, 0, 8192);
+	put("gone/file", 11, 0, 65536);
+	run("cd %s/mnt && sync -f . && btrfs subvolume delete gone", top);
 }
 
 static inline void build_shared_and_packed(void)
 {
-	int fd;
-
-	assert_int_equal(run("cd %s/mnt && cp --reflink=always torn clone && mkdir packed && "
-			     "btrfs property set packed compression zstd",
-			     top),
-			 0);
-	fd = open_new("clone");
-	write_at(fd, 12, 20480, 12288);
-	close(fd);
-	assert_int_equal(
-		run("cd %s/mnt/packed && seq 200000 >text && sync text && cp --reflink=always text again && "
-		    "seq 100 | dd of=text bs=4096 seek=5 conv=notrunc && seq 2000 | dd of=again conv=notrunc",
-		    top),
-		0);
+	run("cd %s/mnt && cp --reflink=always torn clone && mkdir packed && "
+	    "btrfs property set packed compression zstd",
+	    top);
+	put("clone", 12, 20480, 12288);
+	run("cd %s/mnt/packed && seq 200000 >text && sync text && cp --reflink=always text again && "
+	    "seq 100 | dd of=text bs=4096 seek=5 conv=notrunc && seq 2000 | dd of=again conv=notrunc",
+	    top);
 }
 
 static inline void build_all(void)
 {
-	assert_int_equal(run("cd %s/mnt && mkdir many links", top), 0);
+	run("cd %s/mnt && mkdir many links", top);
 	build_small_files(1500);
 	build_torn_files(900);
 	build_names();
@@ -448,7 +349,7 @@ static inline void build_all(void)
 
 static inline void build_few(void)
 {
-	assert_int_equal(run("cd %s/mnt && mkdir many links", top), 0);
+	run("cd %s/mnt && mkdir many links", top);
 	build_small_files(150);
 	build_torn_files(100);
 	build_names();
