@@ -25,6 +25,16 @@ hooked_agent() {
 	agent_start "${hooks_env[@]}" "AMBRO_TEST_PAUSE=$1:60000" "AMBRO_TEST_GO=$scratch/go"
 }
 keeper() { pgrep -f "^ambrod --hook-keeper $hooks " | head -n 1; }
+# The agent is killed, and the keeper, which lives, has called "2 thaw".
+keeper_thaws() {
+	hooked_agent hooked
+	capture_start "$source" "$image"
+	agent_comes_to hooked
+	kill -KILL "$agent_pid"
+	wait "$agent_pid" 2>/dev/null || :
+	agent_pid=
+	wait_for 20 hook_called "2 thaw" || fail "the keeper does not thaw"
+}
 both=("1 freeze" "2 freeze" "2 thaw" "1 thaw")
 thawed() { (($(grep -c thaw "$calls") == ${1:-2})); }
 none_left() { [[ ! $(hooks_left) ]]; }
@@ -118,13 +128,7 @@ hooks_were "${both[@]}"
 : >"$calls"
 # shellcheck disable=SC2016 # the hook's own
 hook_make 2 'test "$1" = freeze || sleep 2'
-hooked_agent hooked
-capture_start "$source" "$image"
-agent_comes_to hooked
-kill -KILL "$agent_pid"
-wait "$agent_pid" 2>/dev/null || :
-agent_pid=
-wait_for 20 hook_called "2 thaw" || fail "the keeper does not thaw"
+keeper_thaws
 kill -KILL "$(keeper)"
 capture_ends
 "$O/ambrod" --recover
@@ -132,13 +136,7 @@ end_well "keeper killed in a thaw"
 
 # ---- and when the hook is killed with it, as all of a unit is: it may not have come to do anything, and is begun again ----
 : >"$calls"
-hooked_agent hooked
-capture_start "$source" "$image"
-agent_comes_to hooked
-kill -KILL "$agent_pid"
-wait "$agent_pid" 2>/dev/null || :
-agent_pid=
-wait_for 20 hook_called "2 thaw" || fail "the keeper does not thaw"
+keeper_thaws
 running=$(pgrep -P "$(keeper)")
 kill -KILL -- "$(keeper)" "-$running"
 gone() { ! pgrep -g "$running" >/dev/null; }
