@@ -137,8 +137,10 @@ static int key_list_table(const struct keys *keys)
 	}
 	for (size_t i = 0; i < keys->damaged && r == 0; i++) {
 		const struct key_bad *b = &keys->bad[i];
-		const char *const cells[] = { b->id, b->foreign ? "foreign" : "damaged", "-", "-",
-					      b->why.text };
+		const char *const state = b->foreign	   ? "foreign"
+					  : b->may_be_good ? "unreadable"
+							   : "damaged";
+		const char *const cells[] = { b->id, state, "-", "-", b->why.text };
 
 		r = render_table_add(t, cells);
 	}
@@ -150,6 +152,7 @@ static int key_list_table(const struct keys *keys)
 static int key_list(const struct key_args *a, struct err *e)
 {
 	_cleanup_(repo_freep) struct repo *repo = NULL;
+	size_t useless = 0;
 	struct keys keys = { 0 };
 	int r;
 
@@ -162,9 +165,13 @@ static int key_list(const struct key_args *a, struct err *e)
 		r = arg_json ? key_list_json(&keys) : key_list_table(&keys);
 	if (r == -ENOMEM)
 		err_oom(e);
-	for (size_t i = 0; r == 0 && i < keys.damaged; i++) {
-		verb_say("key", "%s%s", keys.bad[i].why.text,
-			 keys.bad[i].may_be_good ? "" : "; 'key remove --force' removes it");
+	for (size_t i = 0; i < keys.damaged; i++)
+		useless += !keys.bad[i].may_be_good;
+	if (r == 0 && useless) {
+		verb_say("key",
+			 "%zu in keys/ %s damaged, or another repository's: 'key remove --force' "
+			 "removes what is not needed",
+			 useless, useless == 1 ? "is" : "are");
 	}
 	keys_done(&keys);
 	return r;
