@@ -355,7 +355,8 @@ int pack_add(struct pack *p, enum repo_kind kind, const struct chunk_id *id, uin
 
 /* ---- the end --------------------------------------------------------------------------------------- */
 
-int pack_seal(struct pack *p, uint8_t ret_hash[REPO_NAME_HASH], struct err *e)
+/* The list of what is in it, and its end. */
+static int pack_append_list(struct pack *p, struct err *e)
 {
 	const size_t index_len = p->n * sizeof(*p->entries);
 	const struct iovec parts[] = {
@@ -363,15 +364,7 @@ int pack_seal(struct pack *p, uint8_t ret_hash[REPO_NAME_HASH], struct err *e)
 		{ p->entries, index_len },
 		{ &p->end, sizeof(p->end) },
 	};
-	int r;
 
-	if (*p->name) {
-		memcpy(ret_hash, p->hash, REPO_NAME_HASH);
-		return 0;
-	}
-	/* an empty list is no null pointer for those who hash and write it */
-	if (entries_reserve(p) < 0)
-		return err_oom(e);
 	record_make((enum ambro_record_type)REPO_RECORD_PACK_INDEX, p->entries, index_len,
 		    &p->index);
 	p->end.end = (struct repo_pack_end){
@@ -381,9 +374,23 @@ int pack_seal(struct pack *p, uint8_t ret_hash[REPO_NAME_HASH], struct err *e)
 	};
 	record_make((enum ambro_record_type)REPO_RECORD_PACK_END, &p->end.end, sizeof(p->end.end),
 		    &p->end.head);
+	return pack_append(p, parts, ARRAY_SIZE(parts), e);
+}
+
+int pack_seal(struct pack *p, uint8_t ret_hash[REPO_NAME_HASH], struct err *e)
+{
+	int r;
+
+	if (*p->name) {
+		memcpy(ret_hash, p->hash, REPO_NAME_HASH);
+		return 0;
+	}
+	/* an empty list is no null pointer for those who hash and write it */
+	if (!p->entries && entries_reserve(p) < 0)
+		return err_oom(e);
 	r = pack_flush(p, e);
 	if (r == 0)
-		r = pack_append(p, parts, ARRAY_SIZE(parts), e);
+		r = pack_append_list(p, e);
 	if (r < 0)
 		return r;
 	digest_end(p->digest, p->hash);

@@ -426,8 +426,7 @@ static void an_empty_pack_can_be_stored(void **state)
 	assert_int_equal(n, 0);
 }
 
-/* A pack with a longer list than is read with its end. */
-static void a_long_list_is_read_whole(void **state)
+static void assert_list_of(uint32_t count)
 {
 	_cleanup_(store_freep) struct store *s = NULL;
 	_cleanup_(pack_freep) struct pack *p = NULL;
@@ -438,16 +437,27 @@ static void a_long_list_is_read_whole(void **state)
 
 	assert_int_equal(store_memory_new(&s), 0);
 	assert_int_equal(pack_new(s, repo_id, NULL, &p, NULL), 0);
-	for (uint32_t i = 0; i < 3000; i++) {
+	for (uint32_t i = 0; i < count; i++) {
 		memcpy(id.b, &i, sizeof(i));
 		assert_int_equal(pack_add(p, REPO_KIND_CHUNK, &id, 65536, "frame", 5, NULL), 0);
 	}
 	assert_int_equal(pack_seal(p, hash, NULL), 0);
 	assert_int_equal(pack_put(p, NULL), 0);
 	assert_int_equal(pack_read_index(s, hash, repo_id, false, &entries, &n, NULL), 0);
-	assert_int_equal(n, 3000);
+	assert_int_equal(n, count);
 	for (uint32_t i = 0; i < n; i++)
 		assert_memory_equal(&entries[i], pack_entry(p, i), sizeof(*entries));
+}
+
+/* A pack with a longer list than is read with its end; one whose list has no room left. */
+static void lists_of_any_length_are_read_whole(void **state)
+{
+	(void)state;
+	assert_list_of(3000);
+	for (uint32_t room = 1024; room <= 8192; room *= 2) {
+		for (uint32_t n = room - 1; n <= room + 1; n++)
+			assert_list_of(n);
+	}
 }
 
 int main(void)
@@ -465,7 +475,7 @@ int main(void)
 		cmocka_unit_test(an_object_of_another_purpose_is_refused),
 		cmocka_unit_test(a_pack_never_grows_beyond_its_most),
 		cmocka_unit_test(an_empty_pack_can_be_stored),
-		cmocka_unit_test(a_long_list_is_read_whole),
+		cmocka_unit_test(lists_of_any_length_are_read_whole),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
