@@ -95,6 +95,17 @@ static int text_escape(const char *text)
 	return value;
 }
 
+char *text_of(const void *bytes, size_t len)
+{
+	char *text = malloc(len + 1);
+
+	if (!text)
+		return NULL;
+	memcpy(text, bytes, len);
+	text[len] = '\0';
+	return text;
+}
+
 void text_unescape(char *text)
 {
 	char *to = text;

@@ -21,6 +21,8 @@ int text_utf8_length(const char *text);
 char *text_clean(const char *text, bool printable, char *buf, size_t size);
 /* A copy in which each byte that is not part of well-formed UTF-8 is U+FFFD. NULL: out of memory. */
 char *text_sanitise(const char *text);
+/* @len bytes as a string (to the first 0 among them): strndup() may look for one behind them. NULL: out of memory. */
+char *text_of(const void *bytes, size_t len);
 /* Octal escapes ("\040", always three digits), with which the kernel writes blanks in paths, become bytes; in place. */
 void text_unescape(char *text);
 /*

@@ -25,6 +25,7 @@
 
 #include "lib/base/array.h"
 #include "lib/base/cleanup.h"
+#include "lib/base/text.h"
 
 /* ---- what describes the file system -------------------------------------------------------------------------- */
 
@@ -116,7 +117,7 @@ static int take_root_name(struct btrfs *b, const struct btrfs_item *item)
 	n.directory = le64_get(d->dirid);
 	if (ARRAY_ROOM(b->names, b->n_names, b->names_allocated, 16) < 0)
 		return -ENOMEM;
-	n.name = strndup((const char *)(d + 1), le16_get(d->name_len));
+	n.name = text_of(d + 1, le16_get(d->name_len));
 	if (!n.name)
 		return -ENOMEM;
 	b->names[b->n_names++] = n;

@@ -15,6 +15,7 @@
 
 #include "lib/base/array.h"
 #include "lib/base/cleanup.h"
+#include "lib/base/text.h"
 #include "lib/layout/owners.h"
 #include "lib/layout/owners_fs.h"
 
@@ -272,7 +273,7 @@ static int walk_name(struct owners_walk *w, const struct owner_id *parent,
 		l = walk_next_link(w, l);
 	if (!l || !l->wanted || l->name)
 		return 0;
-	l->name = strndup(name, len);
+	l->name = text_of(name, len);
 	return l->name ? 0 : -ENOMEM;
 }
 
