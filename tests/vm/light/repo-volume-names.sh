@@ -43,9 +43,9 @@ repo_make
 both_taken full
 first=$(readlink /dev/mapper/alpha)
 # by way of a file, too
-took "a capture into a file" ambroctl capture -q -o "$scratch/alpha.ambro" /dev/mapper/alpha
+took "a capture into a file" ambroctl capture -q --chunk-size 128K -o "$scratch/alpha.ambro" /dev/mapper/alpha
 took "an import" ambroctl import -q --host i "$scratch/alpha.ambro"
-[[ $(ambroctl list --host i --json | jq -r '.[].disk') == alpha ]] || fail "what was imported is called $(ambroctl list --host i)"
+ambroctl list --host i --json | jq -e 'length == 1 and .[0].disk == "alpha"' >/dev/null || fail "what was imported is called $(ambroctl list --host i)"
 for v in alpha beta; do
 	umount_at "$scratch/$v"
 	agent_call call Untrack s "/dev/mapper/$v" >/dev/null
