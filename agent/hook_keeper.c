@@ -103,7 +103,7 @@ static int keeper_thaw_round(const struct hook_state *s, unsigned int *failed, s
 		return r;
 	r = (int)notes.count;
 	for (size_t i = notes.count; i > 0; i--) {
-		const char *name = notes.frozen[i - 1];
+		const char *name = notes.frozen[i - 1].name;
 
 		if (keeper_thaw_one(&notes.set, name, s->fd, e) < 0) {
 			++*failed;

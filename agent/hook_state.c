@@ -93,7 +93,9 @@ void hook_state_close(struct hook_state *s)
 static ssize_t hook_notes_find(const struct hook_notes *n, const char *name, bool thawing)
 {
 	for (size_t i = n->count; i > 0; i--) {
-		if (!n->thawing[i - 1] == !thawing && !strcmp(n->frozen[i - 1], name))
+		const struct hook_frozen *f = &n->frozen[i - 1];
+
+		if (!f->thawing == !thawing && !strcmp(f->name, name))
 			return (ssize_t)i - 1;
 	}
 	return -1;
@@ -103,21 +105,20 @@ static void hook_notes_drop(struct hook_notes *n, size_t i)
 {
 	n->count--;
 	memmove(&n->frozen[i], &n->frozen[i + 1], (n->count - i) * sizeof(*n->frozen));
-	memmove(&n->thawing[i], &n->thawing[i + 1], (n->count - i) * sizeof(*n->thawing));
 }
 
-static void hook_notes_thaw(struct hook_notes *n, const char *name)
+/* @pid: who does it; 0: nobody knows, and it counts as thawed. */
+static void hook_notes_thaw(struct hook_notes *n, const char *name, pid_t pid)
 {
 	const ssize_t i = hook_notes_find(n, name, false);
 
 	if (i < 0)
 		return;
-	if (n->pid) {
-		n->thawing[i] = n->pid;
+	if (pid) {
+		n->frozen[i].thawing = pid;
 	} else {
 		hook_notes_drop(n, (size_t)i);
 	}
-	n->pid = 0;
 }
 
 static void hook_notes_thawed(struct hook_notes *n, const char *name)
@@ -150,12 +151,13 @@ static bool hook_runs(pid_t pid)
 static void hook_notes_drop_running(struct hook_notes *n)
 {
 	for (size_t i = n->count; i > 0; i--) {
-		if (n->thawing[i - 1] && hook_runs(n->thawing[i - 1]))
+		if (n->frozen[i - 1].thawing && hook_runs(n->frozen[i - 1].thawing))
 			hook_notes_drop(n, i - 1);
 	}
 }
 
-static void hook_notes_take(struct hook_notes *n, const char *record)
+/* @pid: of the last '@', for the '-' behind it. */
+static void hook_notes_take(struct hook_notes *n, const char *record, pid_t *pid)
 {
 	const char *value = record + 1;
 
@@ -176,13 +178,14 @@ static void hook_notes_take(struct hook_notes *n, const char *record)
 		n->set.mounts = value;
 		break;
 	case '+':
-		n->frozen[n->count++] = value;
+		n->frozen[n->count++] = (struct hook_frozen){ .name = value };
 		break;
 	case '@':
-		n->pid = (pid_t)strtol(value, NULL, 10);
+		*pid = (pid_t)strtol(value, NULL, 10);
 		break;
 	case '-':
-		hook_notes_thaw(n, value);
+		hook_notes_thaw(n, value, *pid);
+		*pid = 0;
 		break;
 	case '=':
 		hook_notes_thawed(n, value);
@@ -196,6 +199,7 @@ int hook_state_read(const struct hook_state *s, struct hook_notes *ret, struct e
 {
 	uint64_t size;
 	size_t records = 0;
+	pid_t pid = 0;
 	int r;
 
 	*ret = (struct hook_notes){ .set = { .dir = "", .source = "", .mounts = "" } };
@@ -214,16 +218,15 @@ int hook_state_read(const struct hook_state *s, struct hook_notes *ret, struct e
 	}
 	for (size_t i = 0; i < size; i++)
 		records += !ret->text[i];
-	ret->frozen = calloc(records + 1, sizeof(*ret->frozen));
-	ret->thawing = calloc(records + 1, sizeof(*ret->thawing));
-	if (!ret->frozen || !ret->thawing) {
+	ret->frozen = reallocarray(NULL, records + 1, sizeof(*ret->frozen));
+	if (!ret->frozen) {
 		hook_notes_done(ret);
 		return err_oom(e);
 	}
 	/* a record without its end was never complete, and what it announces not begun */
 	for (size_t at = 0; at < size && strlen(ret->text + at) + at < size;
 	     at += strlen(ret->text + at) + 1)
-		hook_notes_take(ret, ret->text + at);
+		hook_notes_take(ret, ret->text + at, &pid);
 	hook_notes_drop_running(ret);
 	return 0;
 }
@@ -232,7 +235,6 @@ void hook_notes_done(struct hook_notes *n)
 {
 	free(n->text);
 	free(n->frozen);
-	free(n->thawing);
 	*n = (struct hook_notes){ 0 };
 }
 

@@ -40,12 +40,15 @@ int hook_state_take(const char *path, bool wait, struct hook_state *ret, struct 
 void hook_state_remove(struct hook_state *s);
 void hook_state_close(struct hook_state *s);
 
-/* What the file says; hook_note_done(). */
+struct hook_frozen {
+	const char *name; /* into the `text` of the notes */
+	pid_t thawing;	  /* who has begun to thaw it, but is gone; 0: nobody has */
+};
+
+/* What the file says; hook_notes_done(). */
 struct hook_notes {
-	struct hook_set set; /* points into `text` */
-	const char **frozen; /* that are to be thawed, in order of the freezes; into `text` */
-	pid_t *thawing;	     /* of each while it is read: who thaws it, or 0 */
-	pid_t pid;	     /* of the last '@' */
+	struct hook_set set;	    /* points into `text` */
+	struct hook_frozen *frozen; /* that are to be thawed, in order of the freezes */
 	size_t count;
 	char *text;
 };

@@ -42,7 +42,7 @@ static void assert_frozen(struct hook_state s, const char *expected)
 	for (size_t i = 0; i < n.count; i++) {
 		size_t used = strlen(got);
 
-		snprintf(got + used, sizeof(got) - used, "%s%s", i ? " " : "", n.frozen[i]);
+		snprintf(got + used, sizeof(got) - used, "%s%s", i ? " " : "", n.frozen[i].name);
 	}
 	assert_string_equal(got, expected);
 	hook_notes_done(&n);
