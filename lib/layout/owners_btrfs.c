@@ -39,7 +39,6 @@ static void btrfs_close(void *fs)
 		free(b->names[i].name);
 	free(b->names);
 	free(b->subvolumes);
-	free(b->holders);
 	btrfs_tree_done(&b->tree);
 	btrfs_tree_done(&b->sizes);
 	btrfs_space_done(&b->space);
@@ -277,20 +276,6 @@ static int stretch_of(const struct btrfs_item *item, struct stretch *ret)
 	return 1;
 }
 
-/* One that asked for names is remembered, if it is not the last that was. */
-static int note_holder(struct btrfs *b, struct owner_id id)
-{
-	const struct owner_id *last = b->n_holders ? &b->holders[b->n_holders - 1] : NULL;
-
-	/* owners_find.c keeps no more of them, in this order */
-	if (b->told++ >= OWNERS_MAX || (last && last->tree == id.tree && last->inode == id.inode))
-		return 0;
-	if (ARRAY_ROOM(b->holders, b->n_holders, b->holders_allocated, 64) < 0)
-		return -ENOMEM;
-	b->holders[b->n_holders++] = id;
-	return 0;
-}
-
 /* An inode's size stands before its extents. */
 static int take_size(void *ctx, const struct btrfs_item *item, struct err *e)
 {
@@ -329,13 +314,7 @@ static int tell_stretch(const struct pieces *p, const struct owner_id *id, const
 			uint64_t at)
 {
 	struct owners_walk *w = p->b->w;
-	int r;
 
-	if (!owners_walk_wants(w, at, s->length))
-		return 0;
-	r = note_holder(p->b, *id);
-	if (r < 0)
-		return r;
 	if (s->packed)
 		return owners_walk_packed(w, *id, at, s->length, s->offset, s->held);
 	return owners_walk_piece(w, *id, OWNER_DATA, at, s->length, s->offset);

@@ -28,13 +28,10 @@ struct btrfs {
 	size_t n_subvolumes, subvolumes_allocated;
 	struct btrfs_subvolume_name *names; /* by id, each once */
 	size_t n_names, names_allocated;
-	/* of the pieces that were told, until owners_find.c has as many as it takes; sorted and each once for the names */
-	struct owner_id *holders;
-	size_t n_holders, holders_allocated, told;
 };
 
 const struct btrfs_subvolume *btrfs_subvolume(const struct btrfs *b, uint64_t id);
 const struct btrfs_subvolume_name *btrfs_subvolume_name(const struct btrfs *b, uint64_t id);
 
-/* owners_walk_entry() for b->holders and for every directory on the way from these to the root. */
+/* owners_walk_entry() for owners_walk_holders() and for every directory on the way from these to the root. */
 int btrfs_tell_names(struct btrfs *b, struct err *e);

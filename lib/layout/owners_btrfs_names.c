@@ -49,15 +49,6 @@ static void naming_done(struct naming *n)
 	free(n->orphans.items);
 }
 
-static int ids_compare(const void *a, const void *b)
-{
-	const struct owner_id *x = a, *y = b;
-
-	if (x->tree != y->tree)
-		return x->tree < y->tree ? -1 : 1;
-	return x->inode < y->inode ? -1 : x->inode > y->inode;
-}
-
 static int ids_add(struct ids *s, struct owner_id id)
 {
 	if (ARRAY_ROOM(s->items, s->count, s->allocated, 64) < 0)
@@ -71,9 +62,9 @@ static void ids_sort(struct ids *s)
 	size_t kept = 0;
 
 	if (s->count)
-		qsort(s->items, s->count, sizeof(*s->items), ids_compare);
+		qsort(s->items, s->count, sizeof(*s->items), owner_id_compare);
 	for (size_t i = 0; i < s->count; i++) {
-		if (!kept || ids_compare(&s->items[kept - 1], &s->items[i]) != 0)
+		if (!kept || owner_id_compare(&s->items[kept - 1], &s->items[i]) != 0)
 			s->items[kept++] = s->items[i];
 	}
 	s->count = kept;
@@ -81,7 +72,7 @@ static void ids_sort(struct ids *s)
 
 static bool ids_have(const struct owner_id *items, size_t count, const struct owner_id *id)
 {
-	return count && bsearch(id, items, count, sizeof(*items), ids_compare);
+	return count && bsearch(id, items, count, sizeof(*items), owner_id_compare);
 }
 
 /* Take those out of @s that are in @done, and add the others to it: what @s has left is new. */
@@ -102,7 +93,7 @@ static int ids_keep_new(struct ids *s, struct ids *done)
 	if (!both.items)
 		return -ENOMEM;
 	for (size_t i = 0; i < kept; i++) {
-		while (j < done->count && ids_compare(&done->items[j], &s->items[i]) < 0)
+		while (j < done->count && owner_id_compare(&done->items[j], &s->items[i]) < 0)
 			both.items[both.count++] = done->items[j++];
 		both.items[both.count++] = s->items[i];
 	}
@@ -288,12 +279,13 @@ static int naming_round(struct naming *n, struct err *e)
 int btrfs_tell_names(struct btrfs *b, struct err *e)
 {
 	_cleanup_(naming_done) struct naming n = { .b = b };
+	size_t n_holders;
+	const struct owner_id *holders = owners_walk_holders(b->w, &n_holders);
 
-	for (size_t i = 0; i < b->n_holders; i++) {
-		if (ids_add(&n.now, b->holders[i]) < 0)
+	for (size_t i = 0; i < n_holders; i++) {
+		if (ids_add(&n.now, holders[i]) < 0)
 			return -ENOMEM;
 	}
-	ids_sort(&n.now);
 	for (unsigned int round = 0; n.now.count && round < ROUNDS_MAX; round++) {
 		struct ids swap;
 		int r = naming_round(&n, e);

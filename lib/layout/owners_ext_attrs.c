@@ -11,6 +11,7 @@
 #include "lib/base/array.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/le.h"
+#include "lib/layout/crc32c.h"
 #include "lib/layout/owners_ext.h"
 
 #define ATTRS_MAGIC 0xea020000u
@@ -199,9 +200,7 @@ static int attrs_tell(struct ext *x, const struct ext_inode *i, struct ext_attrs
 
 static bool block_valid(const struct ext *x, uint64_t block, const uint8_t *p)
 {
-	static const uint8_t zeros[4];
 	const le64_t number = le64(block);
-	const size_t at = offsetof(struct attr_block, check), behind = at + sizeof(zeros);
 	struct attr_block b;
 	uint32_t crc;
 
@@ -211,9 +210,8 @@ static bool block_valid(const struct ext *x, uint64_t block, const uint8_t *p)
 	if (!x->checks)
 		return true;
 	crc = ext2fs_crc32c_le(x->fs->csum_seed, number.b, sizeof(number));
-	crc = ext2fs_crc32c_le(crc, p, at);
-	crc = ext2fs_crc32c_le(crc, zeros, sizeof(zeros));
-	crc = ext2fs_crc32c_le(crc, p + behind, x->block_size - behind);
+	crc = crc32c_around(crc, p, x->block_size, offsetof(struct attr_block, check),
+			    sizeof(b.check));
 	return crc == le32_get(b.check);
 }
 

@@ -5,6 +5,7 @@
 
 #include "lib/base/cleanup.h"
 #include "lib/base/le.h"
+#include "lib/layout/crc32c.h"
 #include "lib/layout/owners_ext.h"
 
 /* Where things are in an inode. */
@@ -108,22 +109,17 @@ int ext_inode_load(struct ext *x, uint32_t number, struct ext_inode *ret, struct
 /* Of the whole inode, in which the two halves of it count as zeros. */
 static bool inode_check(const struct ext *x, const struct ext_inode *i)
 {
-	static const uint8_t zeros[2];
-	const uint8_t *p = i->raw;
-	const size_t size = inode_size(x);
-	uint32_t crc = ext2fs_crc32c_le(i->seed, p, CHECK_AT);
+	const uint8_t *p = i->raw, *more = p + EXT_INODE_BYTES;
+	const size_t size = inode_size(x), more_bytes = size - EXT_INODE_BYTES;
+	uint32_t crc = crc32c_around(i->seed, p, EXT_INODE_BYTES, CHECK_AT, 2);
 
-	crc = ext2fs_crc32c_le(crc, zeros, sizeof(zeros));
-	crc = ext2fs_crc32c_le(crc, p + CHECK_AT + 2, EXT_INODE_BYTES - CHECK_AT - 2);
 	if (size == EXT_INODE_BYTES)
 		return (crc & UINT16_MAX) == le16_at(p + CHECK_AT);
 	if (le16_at(p + EXTRA_AT) < CHECK_HIGH_AT + 2 - EXT_INODE_BYTES) {
-		crc = ext2fs_crc32c_le(crc, p + EXT_INODE_BYTES, size - EXT_INODE_BYTES);
+		crc = ext2fs_crc32c_le(crc, more, more_bytes);
 		return (crc & UINT16_MAX) == le16_at(p + CHECK_AT);
 	}
-	crc = ext2fs_crc32c_le(crc, p + EXTRA_AT, 2);
-	crc = ext2fs_crc32c_le(crc, zeros, sizeof(zeros));
-	crc = ext2fs_crc32c_le(crc, p + CHECK_HIGH_AT + 2, size - CHECK_HIGH_AT - 2);
+	crc = crc32c_around(crc, more, more_bytes, CHECK_HIGH_AT - EXT_INODE_BYTES, 2);
 	return crc == (le16_at(p + CHECK_AT) | le16_at(p + CHECK_HIGH_AT) << 16);
 }
 

@@ -68,16 +68,13 @@ void owners_done(struct owners *o)
 	*o = (struct owners){ 0 };
 }
 
-static int id_compare(const struct owner_id *a, const struct owner_id *b)
+int owner_id_compare(const void *a, const void *b)
 {
-	if (a->tree != b->tree)
-		return a->tree < b->tree ? -1 : 1;
-	return a->inode < b->inode ? -1 : a->inode > b->inode;
-}
+	const struct owner_id *x = a, *y = b;
 
-static int id_compare_items(const void *a, const void *b)
-{
-	return id_compare(a, b);
+	if (x->tree != y->tree)
+		return x->tree < y->tree ? -1 : 1;
+	return x->inode < y->inode ? -1 : x->inode > y->inode;
 }
 
 static struct owner_id owner_id_of(const struct owner *o)
@@ -195,17 +192,23 @@ int owners_walk_packed(struct owners_walk *w, struct owner_id id, uint64_t at, u
 	return walk_take_piece(w, &piece, true);
 }
 
+const struct owner_id *owners_walk_holders(const struct owners_walk *w, size_t *ret_n)
+{
+	*ret_n = w->n_holders;
+	return w->holders;
+}
+
 static bool walk_holds(const struct owners_walk *w, const struct owner_id *id)
 {
-	return w->n_holders && bsearch(id, w->holders, w->n_holders, sizeof(*id), id_compare_items);
+	return w->n_holders && bsearch(id, w->holders, w->n_holders, sizeof(*id), owner_id_compare);
 }
 
 static int link_compare(const void *a, const void *b)
 {
 	const struct link *x = a, *y = b;
-	const int r = id_compare(&x->child, &y->child);
+	const int r = owner_id_compare(&x->child, &y->child);
 
-	return r ? r : id_compare(&x->parent, &y->parent);
+	return r ? r : owner_id_compare(&x->parent, &y->parent);
 }
 
 /* The first of @child's, which are one behind the other; NULL: it has none. */
@@ -216,19 +219,21 @@ static struct link *walk_link(const struct owners_walk *w, const struct owner_id
 	while (low < high) {
 		const size_t middle = low + (high - low) / 2;
 
-		if (id_compare(&w->links[middle].child, child) < 0) {
+		if (owner_id_compare(&w->links[middle].child, child) < 0) {
 			low = middle + 1;
 		} else {
 			high = middle;
 		}
 	}
-	return low < w->n_links && !id_compare(&w->links[low].child, child) ? &w->links[low] : NULL;
+	return low < w->n_links && !owner_id_compare(&w->links[low].child, child) ? &w->links[low]
+										  : NULL;
 }
 
 /* The next one of the same child. */
 static struct link *walk_next_link(const struct owners_walk *w, struct link *l)
 {
-	return l + 1 < w->links + w->n_links && !id_compare(&l[1].child, &l->child) ? l + 1 : NULL;
+	return l + 1 < w->links + w->n_links && !owner_id_compare(&l[1].child, &l->child) ? l + 1
+											  : NULL;
 }
 
 /*
@@ -245,10 +250,10 @@ static void walk_sort_links(struct owners_walk *w)
 	for (size_t i = 1; i < w->n_links; i++) {
 		const struct link *l = &w->links[i];
 
-		if (id_compare(&w->links[kept].child, &l->child) != 0) {
+		if (owner_id_compare(&w->links[kept].child, &l->child) != 0) {
 			same = 0;
 		} else if (l->directory || same == LINKS_MAX ||
-			   !id_compare(&w->links[kept].parent, &l->parent)) {
+			   !owner_id_compare(&w->links[kept].parent, &l->parent)) {
 			continue;
 		}
 		same++;
@@ -269,7 +274,7 @@ static int walk_name(struct owners_walk *w, const struct owner_id *parent,
 {
 	struct link *l = walk_link(w, child);
 
-	while (l && id_compare(&l->parent, parent) != 0)
+	while (l && owner_id_compare(&l->parent, parent) != 0)
 		l = walk_next_link(w, l);
 	if (!l || !l->wanted || l->name)
 		return 0;
@@ -330,9 +335,10 @@ static int walk_make_holders(struct owners_walk *w)
 		return -ENOMEM;
 	for (size_t i = 0; i < o->count; i++)
 		w->holders[i] = owner_id_of(&o->items[i]);
-	qsort(w->holders, o->count, sizeof(*w->holders), id_compare_items);
+	qsort(w->holders, o->count, sizeof(*w->holders), owner_id_compare);
 	for (size_t i = 0; i < o->count; i++) {
-		if (!w->n_holders || id_compare(&w->holders[w->n_holders - 1], &w->holders[i]) != 0)
+		if (!w->n_holders ||
+		    owner_id_compare(&w->holders[w->n_holders - 1], &w->holders[i]) != 0)
 			w->holders[w->n_holders++] = w->holders[i];
 	}
 	return 0;
@@ -366,7 +372,7 @@ static const char *walk_way(const struct owners_walk *w, struct owner_id root, c
 		at -= len;
 		memcpy(path + at, l->name, len);
 		path[--at] = '/';
-		if (!id_compare(&l->parent, &root))
+		if (!owner_id_compare(&l->parent, &root))
 			return path + at;
 		l = walk_link(w, &l->parent);
 	}
@@ -377,7 +383,7 @@ static const char *walk_way(const struct owners_walk *w, struct owner_id root, c
 static int walk_path(const struct owners_walk *w, struct owner_id root, struct owner_id id,
 		     char *room, char **ret)
 {
-	const char *path = id_compare(&id, &root) ? NULL : "/";
+	const char *path = owner_id_compare(&id, &root) ? NULL : "/";
 
 	for (struct link *l = walk_link(w, &id); l && !path; l = walk_next_link(w, l))
 		path = walk_way(w, root, l, room);
@@ -418,7 +424,7 @@ static int owner_compare(const void *a, const void *b)
 
 	if (x->at != y->at)
 		return x->at < y->at ? -1 : 1;
-	return id_compare(&p, &q);
+	return owner_id_compare(&p, &q);
 }
 
 static bool owner_continues(const struct owner *a, const struct owner *b)

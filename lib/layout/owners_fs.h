@@ -17,6 +17,8 @@ struct owner_id {
 	uint64_t tree; /* 0 where a file system has one tree of inodes only */
 	uint64_t inode;
 };
+/* For qsort() and bsearch() as well: by tree, then inode. */
+int owner_id_compare(const void *a, const void *b);
 
 /* One per file system. Calls return 0 or a negative errno; any that a call of owners_walk returned is handed on. */
 struct owners_fs {
@@ -58,6 +60,8 @@ int owners_walk_piece(struct owners_walk *w, struct owner_id id, enum owner_kind
 /* The same of DATA that is compressed: all of it holds @held bytes of the file, and no part of it holds a part of them. */
 int owners_walk_packed(struct owners_walk *w, struct owner_id id, uint64_t at, uint64_t length,
 		       uint64_t offset, uint64_t held);
+/* From entries() on: the inodes of all pieces that were told, sorted, each once; *ret_n of them. */
+const struct owner_id *owners_walk_holders(const struct owners_walk *w, size_t *ret_n);
 /* @name, @len bytes, in the directory @parent is @child; @directory: itself one. 0, -ENOMEM, -ECANCELED. */
 int owners_walk_entry(struct owners_walk *w, struct owner_id parent, struct owner_id child,
 		      bool directory, const char *name, size_t len);

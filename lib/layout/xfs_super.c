@@ -3,10 +3,9 @@
 
 #include <errno.h>
 
-#include <ext2fs/ext2fs.h>
-
 #include "lib/base/cleanup.h"
 #include "lib/base/le.h"
+#include "lib/layout/crc32c.h"
 
 #define SB_MAGIC  UINT32_C(0x58465342) /* XFSB */
 #define SB_CRC_AT 224
@@ -27,14 +26,10 @@
 
 bool xfs_crc_right(const uint8_t *p, size_t len, size_t at)
 {
-	static const uint8_t zeros[4];
-	uint32_t crc = ext2fs_crc32c_le(UINT32_MAX, p, at);
 	le32_t stored;
 
 	memcpy(&stored, p + at, sizeof(stored));
-	crc = ext2fs_crc32c_le(crc, zeros, sizeof(zeros));
-	crc = ext2fs_crc32c_le(crc, p + at + sizeof(zeros), len - at - sizeof(zeros));
-	return ~crc == le32_get(stored);
+	return ~crc32c_around(UINT32_MAX, p, len, at, sizeof(stored)) == le32_get(stored);
 }
 
 const char *xfs_super_take(struct xfs_super *s, const uint8_t *sb, size_t bytes, uint64_t length,
